@@ -1,0 +1,21 @@
+//! The ports: what the services need from the world, as small traits. Every
+//! backend lives behind one of them and passes its conformance suite
+//! (`muonic_ports::conformance`, feature `conformance`).
+
+mod clock;
+pub mod engine;
+mod error;
+pub mod logs;
+pub mod metastore;
+pub mod object_store;
+pub mod routes;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use clock::{Clock, SystemClock};
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use logs::Logs;
+pub use metastore::Metastore;
+pub use object_store::ObjectStore;
