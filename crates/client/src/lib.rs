@@ -1,0 +1,36 @@
+//! The client of the native API: blocking, small, quick to start. The CLI,
+//! the shim and the replica all speak to the server through it; there is no
+//! private door.
+//!
+//! One file per noun with one method per call; `upload` and `download` move
+//! whole folders, and `folder` is where a tree lands; `http` holds the
+//! connection, `retry` the bounded repetition of what is idempotent.
+
+mod blobs;
+mod datasets;
+mod download;
+mod endpoints;
+mod error;
+mod folder;
+mod http;
+mod jobs;
+mod keys;
+mod models;
+mod pack;
+mod parallel;
+mod progress;
+mod replica;
+mod retry;
+mod system;
+pub mod task;
+mod upload;
+mod url;
+mod walk;
+
+pub use error::{Error, Result};
+pub use http::{Body, Client};
+pub use jobs::LogRange;
+pub use progress::{Progress, Stage};
+pub use retry::Retry;
+pub use upload::Uploaded;
+pub use walk::{NEVER_CODE, UploadRules};
