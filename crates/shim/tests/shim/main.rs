@@ -1,0 +1,7 @@
+//! The real shim as a process, against a server that keeps the attempt
+//! protocol in memory.
+
+mod cases;
+mod server;
+mod stress;
+mod support;
