@@ -1,0 +1,147 @@
+//! One replica: a self-contained server of one model.
+//!
+//! ```text
+//! managed     --unit DIR ─▶ lock, begin ─▶ claim ─▶ fetch model ─┐
+//!                                                                ├▶ runtime ─▶ listen ─▶ (report ready) ─▶ drain
+//! stand-alone PATH ──────────────────────────────────────────────┘
+//! ```
+//!
+//! It needs nobody while it serves: when the server dies it stays up, and
+//! what it has to tell the server waits until there is one again.
+
+mod environment;
+mod failure;
+mod http;
+mod limits;
+mod link;
+mod listen;
+mod logs;
+mod managed;
+mod metrics;
+mod model;
+mod oip;
+mod runtime;
+mod standalone;
+mod tensor;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::runtime::Runtime;
+use crate::runtime::handler::{Handler, Settings};
+use crate::runtime::onnx::Onnx;
+
+pub use failure::Failure;
+pub use http::{Replica, router};
+pub use limits::Limits;
+pub use listen::{Listener, serve};
+pub use runtime::onnx::find_library;
+
+/// `muonic serve`: serve one model.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// An .onnx file, or a folder with one or with handler.py
+    #[arg(required_unless_present = "unit")]
+    pub path: Option<PathBuf>,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// The model's name in the paths of requests [default: the file's or folder's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Threads for one request [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// onnxruntime's library [default: $MUONIC_ONNXRUNTIME, else beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<String>,
+    /// Python that runs handler.py or builds its environment [default: python3]
+    #[arg(long, value_name = "FILE")]
+    pub python: Option<String>,
+    /// Serve as a replica that an engine launched: its unit's folder
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "path")]
+    pub unit: Option<PathBuf>,
+}
+
+/// Serves until it is told to stop (SIGTERM, SIGINT).
+pub fn run(args: Args) -> anyhow::Result<()> {
+    // Where the caller has set up logging that stays.
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).try_init();
+    match (&args.unit, &args.path) {
+        (Some(dir), _) => managed::run(dir),
+        (None, Some(path)) => standalone::run(path, &args),
+        (None, None) => anyhow::bail!("name a model: an .onnx file, or a folder with one or with handler.py"),
+    }
+}
+
+/// What is needed to load a model, wherever it came from.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    pub threads: usize,
+    pub onnxruntime: Option<String>,
+    pub python: Option<String>,
+    /// Built Python environments are kept here.
+    pub cache: PathBuf,
+    /// Bytes of a Python worker's prints that are kept.
+    pub log_bytes_max: u64,
+}
+
+/// Loads the model at `path`; takes as long as the model takes.
+pub fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Arc<dyn Runtime>> {
+    match model::find(path)? {
+        model::Kind::Onnx(file) => {
+            let library = find_library(options.onnxruntime.as_deref())?;
+            Ok(Arc::new(Onnx::load(&file, &library, options.threads)?))
+        }
+        model::Kind::Handler(folder) => {
+            let folder = std::path::absolute(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
+            let python = environment::python_for(&folder, &options.cache, options.python.as_deref())?;
+            Ok(Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max: options.log_bytes_max })?))
+        }
+    }
+}
+
+/// Bytes of a worker's prints that are kept.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Waits for SIGTERM or SIGINT. Made before anything that takes time, so that
+/// no signal is missed.
+struct Terminated {
+    term: Signal,
+    int: Signal,
+}
+
+impl Terminated {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// The async threads of a replica only move bytes; runs happen elsewhere.
+fn async_threads() -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(1, 4))
+        // Slots bound what runs; the rest parses and writes.
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .context("cannot start the async threads")
+}

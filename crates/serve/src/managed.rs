@@ -1,0 +1,162 @@
+//! A replica that an engine launched.
+//!
+//! If the machine dies on any line the kernel drops the lock, the engine sees
+//! the unit as ended, and the server launches another replica; nothing in
+//! here has to be undone.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use muonic_types::UnitId;
+use muonic_types::task::ReplicaSpec;
+use muonic_unit::{Folder, Launch};
+use tokio::net::UnixListener;
+
+use crate::link::{Link, is_unwanted};
+use crate::listen::{Listener, serve};
+use crate::logs::Shipper;
+use crate::runtime::Runtime;
+use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Replica, Terminated, async_threads, load, router};
+
+/// A server may be away this long before the replica gives up telling it
+/// something; serving goes on meanwhile.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// For the last words of a replica that failed.
+const PATIENCE_AT_END: Duration = Duration::from_secs(300);
+const LOG_FLUSH: Duration = Duration::from_secs(5);
+
+pub fn run(dir: &Path) -> anyhow::Result<()> {
+    let dir = std::path::absolute(dir).with_context(|| format!("cannot find {}", dir.display()))?;
+    let folder = Folder::new(dir);
+    let Some(_lock) = folder.try_lock().with_context(|| format!("cannot lock {}", folder.path().display()))? else {
+        return Ok(());
+    };
+    folder.write_pid().context("cannot write the unit's pid")?;
+    let launch = folder.read_launch().context("cannot read launch.json")?;
+    let UnitId::Replica(id) = launch.unit.clone() else {
+        bail!("the unit {} is no replica", launch.unit);
+    };
+    if folder.is_done() || !folder.begin().context("cannot mark the unit as begun")? {
+        return Ok(());
+    }
+    let link = Link { launch, id };
+    let shipper = Shipper::start(link.clone(), folder.file("output.log")).context("cannot start the log's thread")?;
+    let threads = async_threads()?;
+    let served = threads.block_on(serve_unit(&folder, &link));
+    if let Err(e) = &served {
+        tracing::error!("{e:#}");
+    }
+    // The log goes first: the server may revoke the key of a replica that has
+    // failed.
+    shipper.finish(LOG_FLUSH);
+    let done = match served {
+        Ok(()) => Ok(()),
+        Err(e) => {
+            let message = format!("{e:#}");
+            match link.persist(PATIENCE_AT_END, |c| c.replica_failed(&link.id, &message)) {
+                Err(refused) if !is_unwanted(&refused) => {
+                    Err(e.context(format!("and the server could not be told: {refused}")))
+                }
+                _ => Err(e),
+            }
+        }
+    };
+    threads.shutdown_background();
+    done
+}
+
+/// An error is a reason why the model cannot be served.
+async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
+    let mut terminated = Terminated::new()?;
+    let prepared = {
+        let (link, work) = (link.clone(), folder.work());
+        tokio::task::spawn_blocking(move || prepare(&link, &work))
+    };
+    let prepared = tokio::select! {
+        prepared = prepared => prepared.context("loading the model panicked")??,
+        () = terminated.wait() => return Ok(()),
+    };
+    let Some((spec, runtime)) = prepared else { return Ok(()) };
+    let limits = Limits::within(link.launch.resources.memory);
+    let listener = listen(folder)?;
+    let replica = Replica::new(spec.endpoint.to_string(), spec.version.to_string(), Arc::clone(&runtime), limits);
+    tracing::info!("serving {}@{} as '{}'", spec.model, spec.version, spec.endpoint);
+    let ready = {
+        let (link, address) = (link.clone(), format!("unix:{}", folder.file("socket").display()));
+        tokio::task::spawn_blocking(move || link.persist(PATIENCE, |c| c.replica_ready(&link.id, &address)))
+    };
+    let stop = {
+        let replica = Arc::clone(&replica);
+        async move {
+            tokio::select! {
+                () = terminated.wait() => {}
+                () = refused(ready) => {}
+            }
+            replica.stop();
+        }
+    };
+    serve(listener, router(replica), limits.drain_time, stop).await;
+    tokio::task::spawn_blocking(move || runtime.shut_down()).await.context("stopping the model panicked")
+}
+
+/// Ends where the server does not want this replica; pends otherwise.
+async fn refused(ready: tokio::task::JoinHandle<Result<(), muonic_client::Error>>) {
+    match ready.await {
+        Ok(Err(e)) if is_unwanted(&e) => tracing::warn!("the server does not want this replica: {e}"),
+        Ok(Err(e)) => {
+            tracing::error!("the server could not be told that the replica is ready: {e}");
+            std::future::pending().await
+        }
+        Ok(Ok(())) => std::future::pending().await,
+        Err(e) => {
+            tracing::error!("reporting panicked: {e}");
+            std::future::pending().await
+        }
+    }
+}
+
+/// `None` where the server does not want this replica any more.
+fn prepare(link: &Link, work: &Path) -> anyhow::Result<Option<(ReplicaSpec, Arc<dyn Runtime>)>> {
+    let spec = match link.persist(PATIENCE, |c| c.replica_claim(&link.id)) {
+        Ok(spec) => spec,
+        Err(e) if is_unwanted(&e) => {
+            tracing::warn!("the server does not want this replica: {e}");
+            return Ok(None);
+        }
+        Err(e) => return Err(anyhow::Error::new(e).context("cannot claim the replica")),
+    };
+    let model = work.join("model");
+    std::fs::create_dir_all(&model).with_context(|| format!("cannot make {}", model.display()))?;
+    link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &model, &()))
+        .with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
+    let runtime = load(&model, &options(&link.launch, &spec))?;
+    Ok(Some((spec, runtime)))
+}
+
+fn options(launch: &Launch, spec: &ReplicaSpec) -> LoadOptions {
+    let setting = |name: &str| launch.settings.get(name).filter(|v| !v.is_empty()).cloned();
+    LoadOptions {
+        threads: usize::try_from(spec.resources.cpu.milli / 1000).unwrap_or(1).max(1),
+        onnxruntime: setting("onnxruntime"),
+        python: setting("python"),
+        cache: launch.cache.clone(),
+        log_bytes_max: LOG_BYTES_MAX,
+    }
+}
+
+fn listen(folder: &Folder) -> anyhow::Result<Listener> {
+    let path = folder.file("socket");
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove the old {}: {e}", path.display()),
+        _ => {}
+    }
+    let (dir, short) = muonic_unit::socket_path(folder.path()).context("cannot open the unit's folder")?;
+    let listener = UnixListener::bind(short).with_context(|| format!("cannot listen on {}", path.display()))?;
+    drop(dir);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {}", path.display()))?;
+    Ok(Listener::Unix(listener))
+}

@@ -1,0 +1,63 @@
+//! A replica's own numbers, in Prometheus text.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: u16,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    requests: Counter,
+    failures: Family<Code, Counter>,
+    seconds: Histogram,
+    /// Requests in the replica now.
+    pub in_flight: Gauge,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Counter::default();
+        let failures = Family::default();
+        // 100 µs to about 100 s.
+        let seconds = Histogram::new(exponential_buckets(1e-4, 2.0, 21));
+        let in_flight = Gauge::default();
+        registry.register("muonic_replica_requests", "Inference requests answered", requests.clone());
+        registry.register(
+            "muonic_replica_failures",
+            "Inference requests answered with an error, by status",
+            failures.clone(),
+        );
+        registry.register(
+            "muonic_replica_request_duration_seconds",
+            "From the head of an inference request to its answer",
+            seconds.clone(),
+        );
+        registry.register("muonic_replica_in_flight", "Inference requests in the replica now", in_flight.clone());
+        Self { registry, requests, failures, seconds, in_flight }
+    }
+
+    pub fn answered(&self, code: u16, took: Duration) {
+        self.requests.inc();
+        if code >= 400 {
+            self.failures.get_or_create(&Code { code }).inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

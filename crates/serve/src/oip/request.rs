@@ -1,0 +1,301 @@
+//! Reads an inference request and checks it against what the model says of
+//! itself. What comes out is right in names, datatypes, shapes and element
+//! counts, or the error is a sentence about the first thing that is not.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::{Buf, Bytes};
+use muonic_types::ErrorCode;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::data;
+use crate::failure::Failure;
+use crate::tensor::{Data, DataType, Port, Tensor, Texts, elements};
+
+/// Most inputs or outputs in one request.
+const PORTS_MAX: usize = 1024;
+/// Most dimensions of a tensor.
+const RANK_MAX: usize = 32;
+/// Longest `parameters` that is read.
+const PARAMETERS_BYTES_MAX: usize = 64 << 10;
+/// What a runtime takes for a string beside its letters, at most:
+/// onnxruntime 32 bytes, and two copies on the way in, each an allocation and
+/// what points to it. Python takes less.
+const STRING_COST: usize = 144;
+
+#[derive(Debug)]
+pub struct Request {
+    pub id: Option<String>,
+    pub inputs: Vec<Tensor>,
+    pub outputs: Wanted,
+}
+
+/// Which outputs the caller asked for, and in which form.
+#[derive(Debug, PartialEq)]
+pub enum Wanted {
+    All { binary: bool },
+    These(Vec<WantedOutput>),
+}
+
+#[derive(Debug, PartialEq)]
+pub struct WantedOutput {
+    pub name: String,
+    pub binary: bool,
+}
+
+#[derive(Deserialize)]
+struct RawRequest<'a> {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "bounded::<_, _, PORTS_MAX>")]
+    inputs: Vec<RawInput<'a>>,
+    #[serde(default, borrow, deserialize_with = "bounded::<_, _, PORTS_MAX>")]
+    outputs: Vec<RawOutput<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RawInput<'a> {
+    name: String,
+    datatype: String,
+    #[serde(deserialize_with = "bounded::<_, _, RANK_MAX>")]
+    shape: Vec<i64>,
+    #[serde(default, borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawOutput<'a> {
+    name: String,
+    #[serde(default, borrow)]
+    parameters: Option<&'a RawValue>,
+}
+
+/// The parameters that mean something to us; others are let pass.
+#[derive(Deserialize, Default)]
+struct Parameters {
+    binary_data_size: Option<usize>,
+    binary_data: Option<bool>,
+    binary_data_output: Option<bool>,
+    classification: Option<serde_json::Value>,
+    shared_memory_region: Option<serde_json::Value>,
+}
+
+/// `json_length` is the value of the header of that name, where there is one.
+/// `inputs` and `outputs` are what the model says of itself, `None` where it
+/// says nothing. `charge` is told of memory that is about to be taken beyond
+/// the body's own, and may refuse it.
+pub fn read(
+    body: &Bytes,
+    json_length: Option<usize>,
+    inputs: Option<&[Port]>,
+    outputs: Option<&[Port]>,
+    mut charge: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<Request, Failure> {
+    let (json, mut binary) = match json_length {
+        None => (body.clone(), Bytes::new()),
+        Some(n) if n <= body.len() => (body.slice(..n), body.slice(n..)),
+        Some(n) => {
+            return Err(Failure::bad(format!(
+                "the header Inference-Header-Content-Length says {n} bytes, but the body has only {}",
+                body.len()
+            )));
+        }
+    };
+    let raw: RawRequest<'_> = serde_json::from_slice(&json)
+        .map_err(|e| Failure::bad(format!("the body is not an inference request: {e}")))?;
+    let parameters = parameters(raw.parameters, "the request")?;
+    let mut names = HashSet::new();
+    let mut tensors = Vec::with_capacity(raw.inputs.len());
+    for input in raw.inputs {
+        if !names.insert(input.name.clone()) {
+            return Err(Failure::bad(format!("input '{}' stands twice in the request", clip(&input.name))));
+        }
+        tensors.push(tensor(input, &mut binary, inputs, &mut charge)?);
+    }
+    if binary.has_remaining() {
+        return Err(Failure::bad(format!(
+            "{} bytes of binary data are left over after the last input",
+            binary.remaining()
+        )));
+    }
+    if let Some(ports) = inputs
+        && let Some(missing) = ports.iter().find(|p| !names.contains(&p.name))
+    {
+        return Err(Failure::bad(format!("input '{}' is missing; the model wants {}", missing.name, list(ports))));
+    }
+    let outputs = wanted(raw.outputs, parameters.binary_data_output.unwrap_or(false), outputs)?;
+    Ok(Request { id: raw.id, inputs: tensors, outputs })
+}
+
+fn tensor(
+    raw: RawInput<'_>,
+    binary: &mut Bytes,
+    ports: Option<&[Port]>,
+    charge: &mut impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<Tensor, Failure> {
+    let name = raw.name;
+    let shown = clip(&name).to_owned();
+    let bad = |message: String| Failure::bad(format!("input '{shown}' {message}"));
+    let datatype = DataType::parse(&raw.datatype).ok_or_else(|| match raw.datatype.as_str() {
+        "BF16" => Failure::new(ErrorCode::NotImplemented, "not implemented: BF16 tensors"),
+        other => bad(format!("has the unknown datatype '{}'; there are {}", clip(other), DataType::names())),
+    })?;
+    let wanted = elements(&raw.shape).ok_or_else(|| {
+        bad(format!("has shape {:?}; dimensions must be 0 or more and their product fit in memory", raw.shape))
+    })?;
+    if let Some(ports) = ports {
+        let port = ports
+            .iter()
+            .find(|p| p.name == name)
+            .ok_or_else(|| Failure::bad(format!("the model has no input '{shown}'; it wants {}", list(ports))))?;
+        if port.datatype != datatype {
+            return Err(bad(format!("has datatype {}; the model wants {}", datatype.name(), port.datatype.name())));
+        }
+        let fits = port.shape.len() == raw.shape.len()
+            && port.shape.iter().zip(&raw.shape).all(|(want, got)| *want < 0 || want == got);
+        if !fits {
+            return Err(bad(format!("has shape {}; the model wants {}", shape(&raw.shape), shape(&port.shape))));
+        }
+    }
+    let parameters = parameters(raw.parameters, &format!("input '{shown}'"))?;
+    if parameters.shared_memory_region.is_some() {
+        return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: shared memory tensors"));
+    }
+    let data = match (parameters.binary_data_size, raw.data) {
+        (Some(_), Some(_)) => return Err(bad("has both data and binary_data_size; give one of them".into())),
+        (None, None) => return Err(bad("has no data".into())),
+        (None, Some(json)) => {
+            let (bytes, strings) = data::size(json, datatype, wanted);
+            charge(bytes + strings * STRING_COST)?;
+            data::read(json, datatype, &raw.shape, wanted).map_err(bad)?
+        }
+        (Some(size), None) if size > binary.remaining() => {
+            return Err(bad(format!(
+                "has binary_data_size {size}, but only {} bytes are left in the body",
+                binary.remaining()
+            )));
+        }
+        (Some(size), None) => {
+            if datatype == DataType::Text {
+                charge(wanted.min(size / 4) * STRING_COST)?;
+            }
+            from_binary(binary.split_to(size), datatype, &raw.shape, wanted).map_err(bad)?
+        }
+    };
+    Tensor::new(name, datatype, raw.shape, data).map_err(Failure::bad)
+}
+
+fn from_binary(bytes: Bytes, datatype: DataType, dims: &[i64], wanted: usize) -> Result<Data, String> {
+    if let Some(size) = datatype.size() {
+        let expected = wanted.checked_mul(size);
+        if expected != Some(bytes.len()) {
+            return Err(format!(
+                "has {} bytes of binary data; {} of shape {} takes {} bytes for each of {wanted} values",
+                bytes.len(),
+                datatype.name(),
+                shape(dims),
+                size
+            ));
+        }
+        if datatype == DataType::Bool && bytes.iter().any(|b| *b > 1) {
+            return Err("has binary data with a byte above 1; BOOL wants 0 or 1".into());
+        }
+        return Ok(Data::Raw(bytes));
+    }
+    let items = Texts::parse(bytes).map_err(|why| format!("has binary data that {why}"))?;
+    if items.count() != wanted {
+        return Err(format!("has {} values; its shape {} asks for {wanted}", items.count(), shape(dims)));
+    }
+    Ok(Data::Text(items))
+}
+
+fn wanted(raw: Vec<RawOutput<'_>>, binary: bool, ports: Option<&[Port]>) -> Result<Wanted, Failure> {
+    if raw.is_empty() {
+        return Ok(Wanted::All { binary });
+    }
+    let mut names = HashSet::new();
+    let mut outputs = Vec::with_capacity(raw.len());
+    for output in raw {
+        let shown = clip(&output.name).to_owned();
+        let parameters = parameters(output.parameters, &format!("output '{shown}'"))?;
+        if parameters.classification.is_some() {
+            return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: classification outputs"));
+        }
+        if parameters.shared_memory_region.is_some() {
+            return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: shared memory tensors"));
+        }
+        if let Some(ports) = ports
+            && !ports.iter().any(|p| p.name == output.name)
+        {
+            return Err(Failure::bad(format!("the model has no output '{shown}'; it has {}", list(ports))));
+        }
+        if !names.insert(output.name.clone()) {
+            return Err(Failure::bad(format!("output '{shown}' stands twice in the request")));
+        }
+        outputs.push(WantedOutput { name: output.name, binary: parameters.binary_data.unwrap_or(binary) });
+    }
+    Ok(Wanted::These(outputs))
+}
+
+fn parameters(raw: Option<&RawValue>, of: &str) -> Result<Parameters, Failure> {
+    let Some(raw) = raw.filter(|r| r.get() != "null") else { return Ok(Parameters::default()) };
+    if raw.get().len() > PARAMETERS_BYTES_MAX {
+        return Err(Failure::bad(format!("the parameters of {of} are longer than {PARAMETERS_BYTES_MAX} bytes")));
+    }
+    if !raw.get().trim_start().starts_with('{') {
+        return Err(Failure::bad(format!("the parameters of {of} are not an object")));
+    }
+    serde_json::from_str(raw.get()).map_err(|e| Failure::bad(format!("the parameters of {of} are not valid: {e}")))
+}
+
+/// `[-1,64]`, as messages show shapes.
+pub fn shape(dims: &[i64]) -> String {
+    format!("[{}]", dims.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
+}
+
+fn list(ports: &[Port]) -> String {
+    ports
+        .iter()
+        .map(|p| format!("'{}' ({} {})", p.name, p.datatype.name(), shape(&p.shape)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(100)]
+}
+
+/// A list of at most `MAX` items, refused at the first one beyond.
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Bounded<T, const MAX: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MAX {
+                    return Err(A::Error::custom(format!("the list has more than {MAX} items")));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+        fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+    }
+    deserializer.deserialize_any(Bounded::<T, MAX>(PhantomData))
+}

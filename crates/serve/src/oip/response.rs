@@ -1,0 +1,155 @@
+//! Writes an inference response. Numbers that JSON does not have (NaN and the
+//! infinities) become `null`; binary tensor data carries them exactly.
+
+use bytes::{Bytes, BytesMut};
+use muonic_types::ErrorCode;
+use serde::Serialize;
+
+use super::request::Wanted;
+use crate::failure::Failure;
+use crate::tensor::{Data, DataType, Tensor, f16_to_f32};
+
+#[derive(Debug)]
+pub struct Body {
+    pub bytes: Bytes,
+    /// Length of the JSON part where binary tensors follow it.
+    pub json_length: Option<usize>,
+}
+
+/// The outputs that are wanted, in the order wanted. `tensors` are what the
+/// model gave.
+pub fn write(
+    model: &str,
+    version: &str,
+    id: Option<&str>,
+    tensors: Vec<Tensor>,
+    wanted: &Wanted,
+) -> Result<Body, Failure> {
+    let chosen = choose(tensors, wanted)?;
+    let mut json = Vec::with_capacity(
+        256 + chosen.iter().map(|(t, binary)| if *binary { 0 } else { size(&t.data) * 3 }).sum::<usize>(),
+    );
+    let mut binary = BytesMut::new();
+    let any_binary = chosen.iter().any(|(_, b)| *b);
+    json.extend_from_slice(b"{\"model_name\":");
+    put(&mut json, &model)?;
+    json.extend_from_slice(b",\"model_version\":");
+    put(&mut json, &version)?;
+    if let Some(id) = id {
+        json.extend_from_slice(b",\"id\":");
+        put(&mut json, &id)?;
+    }
+    json.extend_from_slice(b",\"outputs\":[");
+    for (at, (tensor, as_binary)) in chosen.iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(b"{\"name\":");
+        put(&mut json, &tensor.name)?;
+        json.extend_from_slice(b",\"datatype\":");
+        put(&mut json, &tensor.datatype.name())?;
+        json.extend_from_slice(b",\"shape\":");
+        put(&mut json, &tensor.shape)?;
+        if *as_binary {
+            let length = put_binary(&mut binary, &tensor.data);
+            json.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            put(&mut json, &length)?;
+            json.extend_from_slice(b"}}");
+        } else {
+            json.extend_from_slice(b",\"data\":[");
+            put_data(&mut json, tensor)?;
+            json.extend_from_slice(b"]}");
+        }
+    }
+    json.extend_from_slice(b"]}");
+    if !any_binary {
+        return Ok(Body { bytes: json.into(), json_length: None });
+    }
+    let json_length = json.len();
+    json.extend_from_slice(&binary);
+    Ok(Body { bytes: json.into(), json_length: Some(json_length) })
+}
+
+fn choose(tensors: Vec<Tensor>, wanted: &Wanted) -> Result<Vec<(Tensor, bool)>, Failure> {
+    match wanted {
+        Wanted::All { binary } => Ok(tensors.into_iter().map(|t| (t, *binary)).collect()),
+        Wanted::These(outputs) => {
+            let mut tensors = tensors;
+            outputs
+                .iter()
+                .map(|w| match tensors.iter().position(|t| t.name == w.name) {
+                    Some(at) => Ok((tensors.swap_remove(at), w.binary)),
+                    None => Err(Failure::bad(format!("the model gave no output '{}'", w.name))),
+                })
+                .collect()
+        }
+    }
+}
+
+fn size(data: &Data) -> usize {
+    match data {
+        Data::Raw(bytes) => bytes.len(),
+        Data::Text(items) => items.packed().len(),
+    }
+}
+
+fn put(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
+    serde_json::to_writer(out, value)
+        .map_err(|e| Failure::new(ErrorCode::Internal, format!("the answer cannot be written: {e}")))
+}
+
+fn put_binary(out: &mut BytesMut, data: &Data) -> usize {
+    let before = out.len();
+    match data {
+        Data::Raw(bytes) => out.extend_from_slice(bytes),
+        Data::Text(items) => out.extend_from_slice(items.packed()),
+    }
+    out.len() - before
+}
+
+fn put_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {
+    macro_rules! numbers {
+        ($bytes:expr, $t:ty, $map:expr) => {{
+            let (chunks, _) = $bytes.as_chunks::<{ size_of::<$t>() }>();
+            for (at, chunk) in chunks.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                put(out, &$map(<$t>::from_le_bytes(*chunk)))?;
+            }
+        }};
+    }
+    match (&tensor.data, tensor.datatype) {
+        (Data::Raw(b), DataType::Bool) => numbers!(b, u8, |v| v != 0),
+        (Data::Raw(b), DataType::U8) => numbers!(b, u8, |v| v),
+        (Data::Raw(b), DataType::U16) => numbers!(b, u16, |v| v),
+        (Data::Raw(b), DataType::U32) => numbers!(b, u32, |v| v),
+        (Data::Raw(b), DataType::U64) => numbers!(b, u64, |v| v),
+        (Data::Raw(b), DataType::I8) => numbers!(b, i8, |v| v),
+        (Data::Raw(b), DataType::I16) => numbers!(b, i16, |v| v),
+        (Data::Raw(b), DataType::I32) => numbers!(b, i32, |v| v),
+        (Data::Raw(b), DataType::I64) => numbers!(b, i64, |v| v),
+        (Data::Raw(b), DataType::F16) => numbers!(b, u16, f16_to_f32),
+        (Data::Raw(b), DataType::F32) => numbers!(b, f32, |v| v),
+        (Data::Raw(b), DataType::F64) => numbers!(b, f64, |v| v),
+        (Data::Raw(_), DataType::Text) => {}
+        (Data::Text(items), _) => {
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                let text = std::str::from_utf8(item).map_err(|_| {
+                    Failure::new(
+                        ErrorCode::InvalidInput,
+                        format!(
+                            "output '{}' holds bytes that are not UTF-8; ask for it as binary tensor data",
+                            tensor.name
+                        ),
+                    )
+                })?;
+                put(out, &text)?;
+            }
+        }
+    }
+    Ok(())
+}

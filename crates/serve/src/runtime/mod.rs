@@ -1,0 +1,84 @@
+//! What can run a model: one trait, two runtimes. [`onnx`] runs ONNX files
+//! in this process; [`handler`] runs a Python class in a worker process.
+//!
+//! A runtime is called from blocking threads, at most [`Runtime::slots`] at
+//! once, with inputs already checked against [`Runtime::inputs`].
+
+pub mod handler;
+pub mod onnx;
+mod worker;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::tensor::{Port, Tensor};
+
+pub trait Runtime: Send + Sync {
+    /// The protocol's `platform`.
+    fn platform(&self) -> &'static str;
+
+    /// `None` where the model does not say.
+    fn inputs(&self) -> Option<&[Port]>;
+
+    /// `None` where the model does not say.
+    fn outputs(&self) -> Option<&[Port]>;
+
+    /// Requests it runs at once; more would only wait for each other.
+    fn slots(&self) -> usize;
+
+    /// The error is a sentence: why it cannot run requests now.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Blocks until the answer is there, `stop` fires or its limit is over.
+    fn infer(&self, inputs: Vec<Tensor>, stop: &Stop) -> Result<Vec<Tensor>, Failure>;
+
+    /// Ends worker processes. No call comes after it.
+    fn shut_down(&self) {}
+}
+
+/// Ends one run early: at its limit, or when nobody waits for its answer any
+/// more.
+pub struct Stop {
+    /// Counts from the moment the runtime begins with the run.
+    pub limit: Duration,
+    fired: AtomicBool,
+    hook: Mutex<Option<Hook>>,
+}
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+impl Stop {
+    pub fn after(limit: Duration) -> Self {
+        Self { limit, fired: AtomicBool::new(false), hook: Mutex::new(None) }
+    }
+
+    pub fn is_fired(&self) -> bool {
+        self.fired.load(Ordering::SeqCst)
+    }
+
+    /// Runs `hook` when this fires, at once if it has.
+    pub fn on_fire(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.lock() = Some(Box::new(hook));
+        if self.is_fired() {
+            self.run_hook();
+        }
+    }
+
+    pub fn fire(&self) {
+        self.fired.store(true, Ordering::SeqCst);
+        self.run_hook();
+    }
+
+    fn run_hook(&self) {
+        let hook = self.lock().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Hook>> {
+        self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,254 @@
+"""The worker of a model that is a Python class.
+
+Started as `python -u worker.py MODEL_FOLDER`. Imports handler.py from the
+folder, makes one `Handler(path)` and calls its `predict` once per request.
+
+Frames go over the process's first stdin and stdout, in both directions: two
+little-endian 32-bit lengths, then that much JSON, then that much binary data
+with the tensors' elements one after the other. The user's own prints go to
+stderr, which is the log.
+"""
+
+import importlib.util
+import json
+import os
+import struct
+import sys
+import traceback
+
+# The user's code must not reach the frames: its stdin is empty, its stdout
+# is the log.
+_in = os.fdopen(os.dup(0), "rb", 1 << 16)
+_out = os.fdopen(os.dup(1), "wb", 1 << 16)
+_null = os.open(os.devnull, os.O_RDONLY)
+os.dup2(_null, 0)
+os.close(_null)
+os.dup2(2, 1)
+
+_CODES = {
+    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
+    "FP16": "e", "FP32": "f", "FP64": "d",
+}
+_DTYPES = {
+    "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
+    "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
+    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}
+_NAMES = {"b1": "BOOL", "u1": "UINT8", "u2": "UINT16", "u4": "UINT32", "u8": "UINT64", "i1": "INT8",
+          "i2": "INT16", "i4": "INT32", "i8": "INT64", "f2": "FP16", "f4": "FP32", "f8": "FP64"}
+
+
+class Refused(Exception):
+    """What the handler gave cannot be sent."""
+
+
+def _read(n):
+    data = _in.read(n)
+    if len(data) < n:
+        # The replica is gone.
+        os._exit(0)
+    return data
+
+
+def _receive():
+    json_length, binary_length = struct.unpack("<II", _read(8))
+    head = json.loads(_read(json_length))
+    return head, _read(binary_length)
+
+
+def _send(head, binary=b""):
+    text = json.dumps(head).encode()
+    if len(binary) >= 1 << 32:
+        text, binary = json.dumps({"fault": "the answer is larger than 4 GiB"}).encode(), b""
+    _out.write(struct.pack("<II", len(text), len(binary)))
+    _out.write(text)
+    _out.write(binary)
+    _out.flush()
+
+
+def _nest(flat, shape):
+    """A flat list as lists nested by shape; a scalar for an empty shape."""
+    if not shape:
+        return flat[0]
+    for size in reversed(shape[1:]):
+        flat = [flat[i:i + size] for i in range(0, len(flat), size)] if size else [[] for _ in range(shape[0])]
+    return flat
+
+
+def _texts(data):
+    at, out = 0, []
+    while at < len(data):
+        (n,) = struct.unpack_from("<I", data, at)
+        item = data[at + 4:at + 4 + n]
+        try:
+            out.append(item.decode())
+        except UnicodeDecodeError:
+            out.append(item)
+        at += 4 + n
+    return out
+
+
+def _decode(head, binary, numpy):
+    at, inputs = 0, {}
+    for tensor in head["inputs"]:
+        data = binary[at:at + tensor["bytes"]]
+        at += tensor["bytes"]
+        datatype, shape = tensor["datatype"], tensor["shape"]
+        if datatype == "BYTES":
+            flat = _texts(data)
+            if numpy:
+                value = numpy.empty(len(flat), dtype=object)
+                value[:] = flat
+                value = value.reshape(shape)
+            else:
+                value = _nest(flat, shape)
+        elif numpy:
+            # A copy, so that the handler may change it.
+            value = numpy.frombuffer(data, dtype=_DTYPES[datatype]).reshape(shape).copy()
+        else:
+            code = _CODES[datatype]
+            value = _nest(list(struct.unpack("<%d%s" % (len(data) // struct.calcsize("<" + code), code), data)), shape)
+        inputs[tensor["name"]] = value
+    return inputs
+
+
+def _flatten(value, name):
+    """The shape and the elements of lists that must be rectangular."""
+    if not isinstance(value, (list, tuple)):
+        return [], [value]
+    parts = [_flatten(v, name) for v in value]
+    if not parts:
+        return [0], []
+    if any(shape != parts[0][0] for shape, _ in parts):
+        raise Refused("output '%s' is a list whose parts differ in shape" % name)
+    return [len(parts)] + parts[0][0], [x for _, flat in parts for x in flat]
+
+
+def _pack_texts(items, name):
+    out = []
+    for item in items:
+        if isinstance(item, str):
+            item = item.encode()
+        if not isinstance(item, (bytes, bytearray)):
+            raise Refused("output '%s' mixes strings with %s" % (name, type(item).__name__))
+        out.append(struct.pack("<I", len(item)) + bytes(item))
+    return b"".join(out)
+
+
+def _encode_one(name, value, numpy):
+    if not isinstance(value, (list, tuple, str, bytes, bool, int, float)):
+        if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+            pass
+        elif hasattr(value, "detach") and hasattr(value, "numpy"):
+            value = value.detach().cpu().numpy()
+        elif hasattr(value, "to_numpy"):
+            value = value.to_numpy()
+        elif hasattr(value, "tolist"):
+            value = value.tolist()
+        else:
+            raise Refused("output '%s' is a %s; give a list, a number, a string or an array" % (name, type(value).__name__))
+    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+        array = numpy.asarray(value)
+        key = "%s%d" % (array.dtype.kind, array.dtype.itemsize)
+        if array.dtype.kind in "OUS":
+            value = array.tolist()
+            if isinstance(value, list) and not value:
+                return "BYTES", list(array.shape), b""
+        elif key in _NAMES:
+            datatype = _NAMES[key]
+            return datatype, list(array.shape), numpy.ascontiguousarray(array, dtype=_DTYPES[datatype]).tobytes()
+        else:
+            raise Refused("output '%s' has the dtype %s, which is not implemented" % (name, array.dtype))
+    shape, flat = _flatten(value, name)
+    if numpy is not None:
+        flat = [x.item() if isinstance(x, numpy.generic) else x for x in flat]
+    if flat and isinstance(flat[0], (str, bytes, bytearray)):
+        return "BYTES", shape, _pack_texts(flat, name)
+    if not all(isinstance(x, (bool, int, float)) for x in flat):
+        odd = next(x for x in flat if not isinstance(x, (bool, int, float)))
+        raise Refused("output '%s' holds a %s; give numbers, booleans or strings" % (name, type(odd).__name__))
+    if flat and all(isinstance(x, bool) for x in flat):
+        datatype = "BOOL"
+    elif flat and all(isinstance(x, int) for x in flat):
+        datatype = "INT64"
+    else:
+        datatype, flat = "FP64", [float(x) for x in flat]
+    try:
+        return datatype, shape, struct.pack("<%d%s" % (len(flat), _CODES[datatype]), *flat)
+    except struct.error:
+        raise Refused("output '%s' holds a number beyond 64 bits" % name)
+
+
+def _encode(outputs, numpy):
+    if not isinstance(outputs, dict):
+        raise Refused("predict returned a %s; it must return a dict of output name to values" % type(outputs).__name__)
+    head, parts = [], []
+    for name, value in outputs.items():
+        if not isinstance(name, str):
+            raise Refused("predict returned a dict whose key %r is not a string" % (name,))
+        datatype, shape, data = _encode_one(name, value, numpy)
+        head.append({"name": name, "datatype": datatype, "shape": shape, "bytes": len(data)})
+        parts.append(data)
+    return {"outputs": head}, b"".join(parts)
+
+
+def _sentence(error):
+    text = " ".join(str(error).split())[:1000]
+    return "%s: %s" % (type(error).__name__, text) if text else type(error).__name__
+
+
+def _ports(handler, name):
+    """What the class says of its inputs or outputs, or None."""
+    ports = getattr(handler, name, None)
+    if ports is None or callable(ports):
+        return None
+    return [{"name": str(p["name"]), "datatype": str(p["datatype"]), "shape": [int(d) for d in p["shape"]]} for p in ports]
+
+
+def _load(folder):
+    # The first entry is this program's own folder, /proc/self/fd.
+    sys.path[0] = folder
+    os.chdir(folder)
+    spec = importlib.util.spec_from_file_location("handler", os.path.join(folder, "handler.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["handler"] = module
+    spec.loader.exec_module(module)
+    made = getattr(module, "Handler", None)
+    if not isinstance(made, type):
+        raise Refused("handler.py has no class Handler")
+    if not callable(getattr(made, "predict", None)):
+        raise Refused("the class Handler has no method predict(self, inputs)")
+    return made(folder)
+
+
+def main():
+    try:
+        handler = _load(os.path.abspath(sys.argv[1]))
+        ready = {"ready": True, "inputs": _ports(handler, "inputs"), "outputs": _ports(handler, "outputs")}
+    except BaseException as error:  # noqa: B902 - whatever it is, the replica must hear of it
+        traceback.print_exc()
+        _send({"failed": str(error) if isinstance(error, Refused) else _sentence(error)})
+        return 1
+    try:
+        import numpy
+    except ImportError:
+        numpy = None
+    _send(ready)
+    while True:
+        head, binary = _receive()
+        try:
+            answer = _encode(handler.predict(_decode(head, binary, numpy)), numpy)
+        except Refused as error:
+            answer = ({"fault": str(error)}, b"")
+        except ValueError as error:
+            traceback.print_exc()
+            answer = ({"refused": _sentence(error)}, b"")
+        except Exception as error:
+            traceback.print_exc()
+            answer = ({"fault": _sentence(error)}, b"")
+        _send(*answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
