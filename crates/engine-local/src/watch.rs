@@ -1,0 +1,170 @@
+//! Waiting for supervisors to end: one small task for each.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use muonic_types::UnitId;
+use muonic_unit::Folder;
+use nix::sys::signal::Signal as Named;
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::{Inner, ending, spawn};
+
+/// How often a lock is looked at whose holder cannot be told for certain.
+const POLL: Duration = Duration::from_millis(50);
+/// Pause before ending leftovers is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A unit that the engine knows.
+pub struct Watched {
+    state: State,
+    watcher: Option<AbortHandle>,
+    /// When the supervisor is killed, once a stop was asked for.
+    kill_at: Option<Instant>,
+    killer: Option<AbortHandle>,
+}
+
+enum State {
+    Runs(Option<Arc<OwnedFd>>),
+    Ended(String),
+}
+
+impl Watched {
+    pub fn gone(how: &str) -> Self {
+        Self { state: State::Ended(how.to_owned()), watcher: None, kill_at: None, killer: None }
+    }
+
+    pub fn ended(&self) -> Option<&str> {
+        match &self.state {
+            State::Ended(how) => Some(how),
+            State::Runs(_) => None,
+        }
+    }
+
+    pub fn unwatch(&self) {
+        for task in self.watcher.iter().chain(&self.killer) {
+            task.abort();
+        }
+    }
+
+    /// Asks the supervisor to stop now and kills it after `patience`. Asking
+    /// again may only bring the end nearer.
+    pub fn stop(&mut self, runtime: &Handle, folder: &Folder, patience: Duration) {
+        let State::Runs(process) = &self.state else { return };
+        let process = process.clone().or_else(|| spawn::holder(folder).map(Arc::new));
+        signal(process.as_deref(), Signal::TERM);
+        let at = Instant::now() + patience;
+        if self.kill_at.is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        self.kill_at = Some(at);
+        if let Some(later) = self.killer.take() {
+            later.abort();
+        }
+        let folder = folder.clone();
+        let killer = runtime.spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            // The watcher ends whatever the supervisor leaves.
+            signal(process.or_else(|| spawn::holder(&folder).map(Arc::new)).as_deref(), Signal::KILL);
+        });
+        self.killer = Some(killer.abort_handle());
+    }
+}
+
+fn signal(process: Option<&OwnedFd>, signal: Signal) {
+    if let Some(process) = process {
+        // One that is gone has what it was asked for.
+        let _ = pidfd_send_signal(process, signal);
+    }
+}
+
+impl Inner {
+    /// Watches a unit that some process holds already.
+    pub(crate) fn adopt(inner: &Arc<Self>, unit: &UnitId, folder: &Folder) {
+        Self::watch(inner, unit, folder, spawn::holder(folder));
+    }
+
+    pub(crate) fn watch(inner: &Arc<Self>, unit: &UnitId, folder: &Folder, supervisor: Option<OwnedFd>) {
+        let supervisor = supervisor.map(Arc::new);
+        let mut units = inner.units();
+        if units.get(unit).is_some_and(|w| w.ended().is_none()) {
+            return;
+        }
+        let task =
+            inner.runtime.spawn(until_ended(Arc::downgrade(inner), unit.clone(), folder.clone(), supervisor.clone()));
+        let watched =
+            Watched { state: State::Runs(supervisor), watcher: Some(task.abort_handle()), kill_at: None, killer: None };
+        units.insert(unit.clone(), watched);
+    }
+}
+
+async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut supervisor: Option<Arc<OwnedFd>>) {
+    let mut how = String::from("its supervisor is gone");
+    loop {
+        match supervisor.take() {
+            Some(process) => match exited(&process).await {
+                Ok(status) => how = status.unwrap_or(how),
+                Err(e) => {
+                    tracing::warn!(%unit, error = %e, "a supervisor cannot be waited for; its lock is looked at instead")
+                }
+            },
+            None => tokio::time::sleep(POLL).await,
+        }
+        let ending = folder.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            // Another supervisor may hold it: two servers may each have
+            // launched one, and the lock chose.
+            if ending.path().exists() && ending.is_locked()? { Ok(false) } else { ending::end(&ending) }
+        })
+        .await;
+        match ended {
+            Ok(Ok(true)) => break,
+            Ok(Ok(false)) => supervisor = spawn::holder(&folder).map(Arc::new),
+            Ok(Err(_)) if !folder.path().exists() => break,
+            Ok(Err(e)) => {
+                tracing::warn!(%unit, error = %e, "the processes of a dead supervisor could not be ended; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(_) => return,
+        }
+    }
+    let Some(inner) = inner.upgrade() else { return };
+    if let Some(watched) = inner.units().get_mut(&unit) {
+        watched.state = State::Ended(how);
+        if let Some(killer) = watched.killer.take() {
+            killer.abort();
+        }
+    }
+    inner.tick();
+}
+
+/// Waits for a process to end and reaps it where it is our child; says how it
+/// ended, where that is known.
+async fn exited(process: &Arc<OwnedFd>) -> io::Result<Option<String>> {
+    // SAFETY: the `Arc` keeps this one descriptor open and unchanged for as
+    // long as the registration lives.
+    let readable = unsafe { AsyncFd::register_with_interest(process.clone(), Interest::READABLE)? };
+    let _ready = readable.readable().await?;
+    Ok(match waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(Some(status)) => Some(describe(&status)),
+        // Not our child: another server started it.
+        Ok(None) | Err(_) => None,
+    })
+}
+
+fn describe(status: &WaitIdStatus) -> String {
+    if let Some(signal) = status.terminating_signal() {
+        let name = Named::try_from(signal).map_or("unknown", Named::as_str);
+        return format!("its supervisor was killed by signal {signal} ({name})");
+    }
+    match status.exit_status() {
+        Some(code) => format!("its supervisor exited with code {code}"),
+        None => "its supervisor is gone".to_owned(),
+    }
+}

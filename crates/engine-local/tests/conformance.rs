@@ -1,0 +1,75 @@
+//! The local engine passes the suite that every engine passes.
+
+use muonic_engine_local::{Config, Local};
+use muonic_ports::conformance::engine::{Harness, run_all};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_local_engine_keeps_the_contract_of_engines() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        units: dir.path().join("units"),
+        cache: dir.path().join("cache"),
+        server_file: dir.path().join("server"),
+        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
+        capacity: None,
+    };
+    let open = || Box::new(Local::new(config.clone()).unwrap()) as Box<dyn muonic_ports::Engine>;
+    run_all(&Harness { open: &open, scratch: dir.path().to_owned() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_does_not_start_is_an_error_with_its_name() {
+    use muonic_ports::Engine;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        units: dir.path().join("units"),
+        cache: dir.path().join("cache"),
+        server_file: dir.path().join("server"),
+        exe: "/nowhere/muonic".into(),
+        capacity: None,
+    };
+    let local = Local::new(config).unwrap();
+    let launch = muonic_ports::engine::Launch {
+        unit: "task.t-1.1".parse().unwrap(),
+        resources: Default::default(),
+        token: String::new(),
+        settings: Default::default(),
+    };
+    let error = local.launch(&launch).await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere/muonic"), "{error}");
+    assert_eq!(local.list().await.unwrap()[0].state, muonic_ports::engine::UnitState::Unstarted);
+    assert_eq!(local.features().await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_that_was_cut_short_is_listed_and_can_be_forgotten() {
+    use muonic_ports::Engine;
+    use muonic_ports::engine::{UnitState, UnitStatus};
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        units: dir.path().join("units"),
+        cache: dir.path().join("cache"),
+        server_file: dir.path().join("server"),
+        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
+        capacity: None,
+    };
+    // The server died between making the folder and starting the supervisor.
+    std::fs::create_dir_all(config.units.join("task.t-1.1")).unwrap();
+    let local = Local::new(config.clone()).unwrap();
+    let unit: muonic_types::UnitId = "task.t-1.1".parse().unwrap();
+    let listed = UnitStatus { unit: unit.clone(), state: UnitState::Unstarted };
+    assert_eq!(local.list().await.unwrap(), [listed]);
+    local.forget(&unit).await.unwrap();
+    assert!(local.list().await.unwrap().is_empty());
+    assert!(!config.units.join("task.t-1.1").exists());
+    // A server that died while it removed one leaves that to the next.
+    std::fs::create_dir_all(config.units.join(".gone-task.t-9.1/work")).unwrap();
+    let _next = Local::new(config.clone()).unwrap();
+    for _ in 0..1000 {
+        if std::fs::read_dir(&config.units).unwrap().count() == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("leftovers were not removed");
+}
