@@ -1,0 +1,160 @@
+//! Bodies on their way through: uploads with a limit, answers that hold what
+//! must live as long as they do.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+use crate::metrics::Observation;
+use crate::pick::Lease;
+use crate::pool::Return;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an upload ended early; read after the send has failed.
+#[derive(Clone, Default)]
+pub struct UploadEnd(Arc<AtomicU8>);
+
+const TOO_LARGE: u8 = 1;
+const BROKE_OFF: u8 = 2;
+
+impl UploadEnd {
+    pub fn was_too_large(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == TOO_LARGE
+    }
+
+    pub fn broke_off(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == BROKE_OFF
+    }
+}
+
+/// A request's body that ends with an error beyond its limit.
+pub struct Upload {
+    inner: Body,
+    left: u64,
+    end: UploadEnd,
+}
+
+impl Upload {
+    pub fn new(inner: Body, bytes_max: u64) -> (Self, UploadEnd) {
+        let end = UploadEnd::default();
+        (Self { inner, left: bytes_max, end: end.clone() }, end)
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let size = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match self.left.checked_sub(size) {
+                    Some(left) => self.left = left,
+                    None => {
+                        self.end.0.store(TOO_LARGE, Ordering::SeqCst);
+                        return Poll::Ready(Some(Err("the body is too large".into())));
+                    }
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.end.0.store(BROKE_OFF, Ordering::SeqCst),
+            _ => {}
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer's body with all that its request holds. The order of fields is
+/// the order of dropping: the connection goes back first, the counts last.
+pub struct Download {
+    inner: Incoming,
+    ended: bool,
+    connection: Return,
+    /// The answer breaks off where nothing comes for so long.
+    patience: Duration,
+    silence: Pin<Box<Sleep>>,
+    _lease: Lease,
+    _room: OwnedSemaphorePermit,
+    _observation: Observation,
+}
+
+impl Download {
+    pub fn new(
+        inner: Incoming,
+        connection: Return,
+        patience: Duration,
+        lease: Lease,
+        room: OwnedSemaphorePermit,
+        observation: Observation,
+    ) -> Self {
+        let silence = Box::pin(tokio::time::sleep(patience));
+        Self {
+            inner,
+            ended: false,
+            connection,
+            patience,
+            silence,
+            _lease: lease,
+            _room: room,
+            _observation: observation,
+        }
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(frame) => {
+                if frame.is_none() {
+                    self.ended = true;
+                }
+                let patience = self.patience;
+                self.silence.as_mut().reset(Instant::now() + patience);
+                Poll::Ready(frame.map(|f| f.map_err(Into::into)))
+            }
+            Poll::Pending => match self.silence.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Some(Err("the replica fell silent within its answer".into()))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // A body of known length is not polled again after its last byte.
+        if self.ended || self.inner.is_end_stream() {
+            self.connection.now();
+        }
+    }
+}

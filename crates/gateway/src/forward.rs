@@ -1,0 +1,287 @@
+//! One request from the door to a replica and back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Uri, Version, header};
+use hyper::body::Incoming;
+use muonic_types::endpoint::EndpointState;
+use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::body::{Download, Upload, UploadEnd};
+use crate::metrics::Observation;
+use crate::pick::{Lease, pick};
+use crate::pool::{Connection, Return};
+use crate::refusal::Refusal;
+use crate::{Gateway, Shared, auth, headers};
+
+/// Replicas tried for one request where connections fail.
+const TRIES_MAX: usize = 4;
+
+pub async fn handle(State(gateway): State<Gateway>, request: Request<Body>) -> Response {
+    let id = headers::request_id(request.headers());
+    let path = request.uri().path().strip_prefix("/endpoints/").and_then(|p| p.find('/').map(|at| p[at..].to_owned()));
+    let path = path.unwrap_or_default();
+    let mut response = match serve(&gateway.shared, request, &id).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(&path),
+    };
+    response.headers_mut().insert(headers::REQUEST_ID, id);
+    response
+}
+
+async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -> Result<Response, Refusal> {
+    let caller = auth::caller(shared.auth.as_ref(), request.headers())?;
+    let (name, target) = split(request.uri())?;
+    let room = {
+        let table = shared.routes.borrow();
+        // Of another project's endpoint not even its being there is told.
+        match table.routes.get(&name) {
+            Some(route) if route.project == caller.project => shared.room(&name, &table),
+            _ => return Err(not_found(&name)),
+        }
+    };
+    let mut observation = shared.metrics.begin(&name);
+    let answer = admitted(shared, request, id, &name, target, &caller.project, room, &mut observation).await;
+    match answer {
+        Ok(Answered { mut response, lease, connection, room }) => {
+            observation.code = response.status().as_u16();
+            headers::strip_hop_by_hop(response.headers_mut());
+            for (header, value) in
+                [(headers::REVISION, lease.revision.to_string()), (headers::REPLICA, lease.replica.to_string())]
+            {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    response.headers_mut().insert(header, value);
+                }
+            }
+            let (mut parts, body) = response.into_parts();
+            parts.version = Version::HTTP_11;
+            let patience = shared.settings.request_time;
+            Ok(Response::from_parts(
+                parts,
+                Body::new(Download::new(body, connection, patience, lease, room, observation)),
+            ))
+        }
+        Err(refusal) => {
+            observation.code = refusal.code.status();
+            Err(refusal)
+        }
+    }
+}
+
+/// The endpoint's name, and the path and query below it as they came.
+fn split(uri: &Uri) -> Result<(Name, Uri), Refusal> {
+    let rest = uri.path().strip_prefix("/endpoints/").unwrap_or_default();
+    let (name, _) = rest.split_once('/').unwrap_or((rest, ""));
+    let nothing = || {
+        Refusal::new(ErrorCode::NotFound, format!("there is no endpoint '{}'", &name[..name.floor_char_boundary(100)]))
+    };
+    let parsed: Name = name.parse().map_err(|_| nothing())?;
+    let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let target = whole.get("/endpoints/".len() + name.len()..).and_then(|t| t.parse().ok()).ok_or_else(nothing)?;
+    Ok((parsed, target))
+}
+
+fn not_found(name: &Name) -> Refusal {
+    Refusal::new(ErrorCode::NotFound, format!("there is no endpoint '{name}'"))
+}
+
+/// An answer's head, with what its body will need.
+struct Answered {
+    response: http::Response<Incoming>,
+    lease: Lease,
+    connection: Return,
+    room: OwnedSemaphorePermit,
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn admitted(
+    shared: &Arc<Shared>,
+    request: Request<Body>,
+    id: &HeaderValue,
+    name: &Name,
+    target: Uri,
+    project: &ProjectId,
+    room: Arc<tokio::sync::Semaphore>,
+    observation: &mut Observation,
+) -> Result<Answered, Refusal> {
+    let settings = &shared.settings;
+    let too_large =
+        || Refusal::new(ErrorCode::TooLarge, format!("the body is larger than {} bytes", settings.body_bytes_max));
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > settings.body_bytes_max) {
+        return Err(too_large());
+    }
+    let room = room.try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            ErrorCode::TooManyRequests,
+            format!(
+                "endpoint '{name}' has {} requests at once already; try again later",
+                settings.endpoint_requests_max
+            ),
+        )
+    })?;
+    let (parts, body) = request.into_parts();
+    let (upload, end) = Upload::new(body, settings.body_bytes_max);
+    let mut sent = Request::new(upload);
+    *sent.method_mut() = parts.method;
+    *sent.uri_mut() = target;
+    *sent.headers_mut() = headers::to_replica(&parts.headers, id);
+    let deadline = tokio::time::Instant::now() + settings.request_time;
+    let answer = tokio::time::timeout_at(deadline, send(shared, name, project, sent, &end, observation)).await;
+    match answer {
+        Ok(Ok((response, lease, connection))) => Ok(Answered { response, lease, connection, room }),
+        Ok(Err(_)) if end.was_too_large() => Err(too_large()),
+        Ok(Err(refusal)) => Err(refusal),
+        Err(_) => Err(Refusal::new(
+            ErrorCode::DeadlineExceeded,
+            format!("endpoint '{name}' did not answer within {} s", settings.request_time.as_secs_f64()),
+        )),
+    }
+}
+
+/// Sends the request to one replica; to another only where nothing of it was
+/// sent.
+async fn send(
+    shared: &Arc<Shared>,
+    name: &Name,
+    project: &ProjectId,
+    mut request: Request<Upload>,
+    end: &UploadEnd,
+    observation: &mut Observation,
+) -> Result<(http::Response<Incoming>, Lease, Return), Refusal> {
+    let mut tried: Vec<ReplicaId> = Vec::new();
+    loop {
+        let lease = lease(shared, name, project, &tried).await?;
+        observation.revision = lease.revision;
+        // A connection that was kept may have been closed at the other end;
+        // then the request comes back whole and a new one is made.
+        let (mut connection, kept) = match shared.pools.take(&lease.address) {
+            Some(connection) => (connection, true),
+            None => match connect(shared, &lease).await {
+                Some(connection) => (connection, false),
+                None => {
+                    tried.push(lease.replica.clone());
+                    continue;
+                }
+            },
+        };
+        match connection.try_send_request(request).await {
+            Ok(response) => {
+                shared.health.connected(&lease.replica);
+                let connection =
+                    Return { shared: Arc::clone(shared), address: lease.address.clone(), connection: Some(connection) };
+                return Ok((response, lease, connection));
+            }
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) => {
+                    request = unsent;
+                    if !kept {
+                        tried.push(lease.replica.clone());
+                    }
+                }
+                None if end.broke_off() => return Err(Refusal::new(ErrorCode::InvalidRequest, "the body broke off")),
+                None => {
+                    return Err(Refusal::new(
+                        ErrorCode::Unavailable,
+                        format!(
+                            "replica {} of endpoint '{name}' closed the connection before it answered ({}); it may have begun to work on the request",
+                            lease.replica,
+                            failed.into_error()
+                        ),
+                    ));
+                }
+            },
+        }
+    }
+}
+
+async fn connect(shared: &Shared, lease: &Lease) -> Option<Connection> {
+    match shared.pools.connect(&lease.address).await {
+        Ok(connection) => {
+            shared.health.connected(&lease.replica);
+            Some(connection)
+        }
+        Err(e) => {
+            tracing::warn!("replica {} takes no connection: {e}", lease.replica);
+            let table = Arc::clone(&shared.routes.borrow());
+            shared.health.refused(&lease.replica, &table, Instant::now());
+            shared.pools.prune(&table);
+            None
+        }
+    }
+}
+
+/// What the table says to a request.
+enum Verdict {
+    Leased(Lease),
+    Refused(Refusal),
+    /// One is on its way: the first, or one in place of another that died.
+    Wait(Duration),
+}
+
+/// A replica for the request. Waits where one is on its way.
+async fn lease(shared: &Shared, name: &Name, project: &ProjectId, tried: &[ReplicaId]) -> Result<Lease, Refusal> {
+    let mut routes = shared.routes.clone();
+    let mut held = None;
+    let began = tokio::time::Instant::now();
+    loop {
+        let verdict = {
+            // The lease is counted before this borrow ends.
+            let table = routes.borrow_and_update();
+            match table.routes.get(name).filter(|r| r.project == *project) {
+                None => Verdict::Refused(not_found(name)),
+                Some(route) if tried.len() < TRIES_MAX => match pick(route, tried, &shared.health, Instant::now()) {
+                    Some(lease) => Verdict::Leased(lease),
+                    None => match route.state {
+                        EndpointState::Deploying | EndpointState::Releasing => Verdict::Wait(shared.settings.hold_time),
+                        EndpointState::Deleting => Verdict::Refused(no_replica(name, "it is being deleted")),
+                        EndpointState::Failed => {
+                            Verdict::Refused(no_replica(name, "its first revision could not be started"))
+                        }
+                        EndpointState::Ready | EndpointState::Unavailable => {
+                            Verdict::Wait(shared.settings.replace_time.min(shared.settings.hold_time))
+                        }
+                    },
+                },
+                Some(_) => Verdict::Refused(none_connects(name)),
+            }
+        };
+        let patience = match verdict {
+            Verdict::Leased(lease) => return Ok(lease),
+            Verdict::Refused(refusal) => return Err(refusal),
+            Verdict::Wait(patience) => patience,
+        };
+        if held.is_none() {
+            held = Arc::clone(&shared.held).try_acquire_owned().ok();
+            if held.is_none() {
+                return Err(Refusal::new(
+                    ErrorCode::TooManyRequests,
+                    format!("too many requests wait for a replica of endpoint '{name}' and others"),
+                ));
+            }
+        }
+        match tokio::time::timeout_at(began + patience, routes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Refusal::new(ErrorCode::Unavailable, "the server is stopping")),
+            Err(_) if !tried.is_empty() => return Err(none_connects(name)),
+            Err(_) => {
+                return Err(no_replica(name, &format!("none became ready within {} s", patience.as_secs_f64())));
+            }
+        }
+    }
+}
+
+fn no_replica(name: &Name, why: &str) -> Refusal {
+    Refusal::new(ErrorCode::NoReplica, format!("endpoint '{name}' has no replica: {why}"))
+}
+
+fn none_connects(name: &Name) -> Refusal {
+    no_replica(name, "none of those it has takes connections")
+}

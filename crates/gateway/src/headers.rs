@@ -1,0 +1,108 @@
+//! Headers that belong to one connection, and those that we add.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+pub const REVISION: HeaderName = HeaderName::from_static("x-muonic-revision");
+pub const REPLICA: HeaderName = HeaderName::from_static("x-muonic-replica");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes what is meant for the other end of one connection only, also what
+/// `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // These say how long the body is; dropping them would change it.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// What a replica gets to see of the request's headers.
+pub fn to_replica(headers: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    // The caller's key is ours to check and nobody else's to see.
+    headers.remove(header::AUTHORIZATION);
+    // We answer this ourselves by reading the body.
+    headers.remove(header::EXPECT);
+    if !headers.contains_key(header::HOST) {
+        headers.insert(header::HOST, HeaderValue::from_static("replica"));
+    }
+    headers.insert(REQUEST_ID, request_id.clone());
+    headers
+}
+
+/// The caller's own id where it is a sane one, else a new one.
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    match headers.get(REQUEST_ID) {
+        Some(id) if !id.is_empty() && id.len() <= 128 && id.as_bytes().iter().all(u8::is_ascii_graphic) => id.clone(),
+        _ => {
+            let id = format!("{:016x}-{:x}", *START, COUNT.fetch_add(1, Ordering::Relaxed));
+            HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_connection_stays_there() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, X-Secret , content-length"),
+            ("x-secret", "1"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("authorization", "Bearer k"),
+            ("expect", "100-continue"),
+            ("x-kept", "2"),
+            ("host", "h"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let out = to_replica(&headers, &HeaderValue::from_static("id"));
+        let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "host", "x-kept", "x-request-id"]);
+    }
+
+    #[test]
+    fn ids_are_kept_or_made() {
+        let mut headers = HeaderMap::new();
+        let first = request_id(&headers);
+        assert_ne!(first, request_id(&headers));
+        headers.insert(REQUEST_ID, HeaderValue::from_static("mine"));
+        assert_eq!(request_id(&headers), "mine");
+        headers.insert(REQUEST_ID, HeaderValue::from_static("with space"));
+        assert_ne!(request_id(&headers), "with space");
+    }
+}

@@ -1,0 +1,180 @@
+//! Connections to replicas, kept for the next request.
+//!
+//! A pool of our own, because the gateway must know two things exactly: that
+//! a connection could not be made, and that a request was given back unsent.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use muonic_ports::routes::RouteTable;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::Shared;
+use crate::body::Upload;
+
+/// Idle connections kept for each replica.
+const IDLE_MAX: usize = 256;
+/// Well below the time after which a replica closes an idle connection, so
+/// that both never meet.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
+/// Longest path that fits a unix socket's address, with room to spare.
+const SOCKET_PATH_MAX: usize = 100;
+
+pub type Connection = SendRequest<Upload>;
+
+pub struct Pools {
+    connect_time: Duration,
+    idle: Mutex<HashMap<String, Vec<Idle>>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pools {
+    pub fn new(connect_time: Duration) -> Self {
+        Self { connect_time, idle: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle connection, if there is one: the one used last.
+    pub fn take(&self, address: &str) -> Option<Connection> {
+        let mut idle = self.lock();
+        let connections = idle.get_mut(address)?;
+        connections.retain(|c| !c.connection.is_closed() && c.since.elapsed() < IDLE_TIME_MAX);
+        // One that has just ended its answer may need a moment.
+        let at = connections.iter().rposition(|c| c.connection.is_ready())?;
+        Some(connections.swap_remove(at).connection)
+    }
+
+    /// True for the first connection to a replica: the moment to [`prune`].
+    ///
+    /// [`prune`]: Self::prune
+    #[must_use]
+    fn give_back(&self, address: &str, connection: Connection) -> bool {
+        if connection.is_closed() {
+            return false;
+        }
+        let mut idle = self.lock();
+        let is_first = !idle.contains_key(address);
+        let connections = idle.entry(address.to_owned()).or_default();
+        if connections.len() < IDLE_MAX {
+            connections.push(Idle { connection, since: Instant::now() });
+        }
+        is_first
+    }
+
+    /// Forgets connections to replicas that are in no route.
+    pub fn prune(&self, table: &RouteTable) {
+        let mut idle = self.lock();
+        let known: HashSet<&str> =
+            table.routes.values().flat_map(|r| &r.backends).map(|b| b.address.as_str()).collect();
+        idle.retain(|address, _| known.contains(address.as_str()));
+    }
+
+    pub async fn connect(&self, address: &str) -> io::Result<Connection> {
+        let connect = async {
+            if let Some(path) = address.strip_prefix("unix:") {
+                handshake(unix(Path::new(path)).await?).await
+            } else if let Some(authority) = address.strip_prefix("http://") {
+                let stream = TcpStream::connect(authority.trim_end_matches('/')).await?;
+                stream.set_nodelay(true)?;
+                handshake(stream).await
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("'{address}' is no address of a replica")))
+            }
+        };
+        tokio::time::timeout(self.connect_time, connect)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not take connections")))
+    }
+}
+
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    let folder = path.parent().filter(|_| path.as_os_str().len() > SOCKET_PATH_MAX && path.ends_with("socket"));
+    match folder {
+        None => UnixStream::connect(path).await,
+        Some(folder) => {
+            let (_open, short) = muonic_unit::socket_path(folder)?;
+            UnixStream::connect(short).await
+        }
+    }
+}
+
+async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Connection> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // Ends when the replica closes it or the sender is dropped; whoever waits
+    // for an answer hears of errors.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// Gives a connection back when an answer has been read to its end.
+pub struct Return {
+    pub shared: Arc<Shared>,
+    pub address: String,
+    pub connection: Option<Connection>,
+}
+
+impl Return {
+    pub fn now(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let shared = &self.shared;
+            if shared.pools.give_back(&self.address, connection) {
+                shared.pools.prune(&shared.routes.borrow());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn keeps_connections_that_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let address = format!("unix:{}", path.display());
+        let pools = Pools::new(Duration::from_secs(5));
+        assert!(pools.connect(&address).await.is_err());
+        assert!(pools.connect("gopher://x").await.is_err());
+        let listener = UnixListener::bind(&path).unwrap();
+        let connection = pools.connect(&address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(pools.give_back(&address, connection), "the first of its address");
+        // Fresh from the handshake it may need a moment.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let connection = loop {
+            if let Some(connection) = pools.take(&address) {
+                break connection;
+            }
+            assert!(Instant::now() < deadline, "the connection was lost");
+            tokio::task::yield_now().await;
+        };
+        assert!(pools.take(&address).is_none());
+        assert!(!pools.give_back(&address, connection));
+        // Closed at the other end: it is not handed out again.
+        drop(stream);
+        while pools.take(&address).map(|c| pools.give_back(&address, c)).is_some() {
+            assert!(Instant::now() < deadline, "a closed connection is handed out");
+            tokio::task::yield_now().await;
+        }
+        assert!(pools.lock()[&address].is_empty());
+        pools.prune(&RouteTable::default());
+        assert!(pools.lock().is_empty());
+    }
+}
