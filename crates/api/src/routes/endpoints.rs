@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::response::Response;
+use muonic_types::endpoint::{Endpoint, EndpointList, NewEndpoint, NewRevision, Rollback};
+use muonic_types::{Name, ReplicaId};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::extract::{Caller, JsonBody, Path, Query};
+use crate::render::{self, Failure};
+use crate::{App, Services};
+
+pub(super) fn router() -> OpenApiRouter<Arc<Services>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, delete))
+        .routes(routes!(release))
+        .routes(routes!(rollback))
+        .routes(routes!(logs))
+}
+
+/// All endpoints.
+#[utoipa::path(get, path = "/endpoints", tag = "endpoints", responses((status = 200, description = "By name", body = EndpointList)))]
+async fn list(State(app): App, Caller(caller): Caller) -> Result<Json<EndpointList>, Failure> {
+    Ok(Json(app.endpoints.list(&caller).await?))
+}
+
+/// Deploy a model version at a new address.
+#[utoipa::path(post, path = "/endpoints", tag = "endpoints", request_body = NewEndpoint, responses((status = 200, description = "Deploying", body = Endpoint)))]
+async fn create(
+    State(app): App,
+    Caller(caller): Caller,
+    JsonBody(new): JsonBody<NewEndpoint>,
+) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.create(&caller, new).await?))
+}
+
+/// One endpoint with its revisions and replicas.
+#[utoipa::path(get, path = "/endpoints/{name}", tag = "endpoints", params(("name" = Name, Path)), responses((status = 200, description = "The endpoint", body = Endpoint)))]
+async fn get(State(app): App, Caller(caller): Caller, Path(name): Path<Name>) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.get(&caller, &name).await?))
+}
+
+/// Delete an endpoint; its replicas finish what they have.
+#[utoipa::path(delete, path = "/endpoints/{name}", tag = "endpoints", params(("name" = Name, Path)), responses((status = 200, description = "Being deleted", body = Endpoint)))]
+async fn delete(State(app): App, Caller(caller): Caller, Path(name): Path<Name>) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.delete(&caller, &name).await?))
+}
+
+/// Release another model version: traffic moves once its replicas are ready.
+#[utoipa::path(post, path = "/endpoints/{name}/releases", tag = "endpoints", params(("name" = Name, Path)), request_body = NewRevision, responses((status = 200, description = "Releasing", body = Endpoint)))]
+async fn release(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    JsonBody(new): JsonBody<NewRevision>,
+) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.release(&caller, &name, new).await?))
+}
+
+/// Go back to an earlier revision.
+#[utoipa::path(post, path = "/endpoints/{name}/rollback", tag = "endpoints", params(("name" = Name, Path)), request_body = Rollback, responses((status = 200, description = "Releasing", body = Endpoint)))]
+async fn rollback(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    JsonBody(body): JsonBody<Rollback>,
+) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.rollback(&caller, &name, body).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LogQuery {
+    /// Go on until the replica has ended.
+    #[serde(default)]
+    follow: bool,
+    /// The newest replica without.
+    replica: Option<ReplicaId>,
+    /// Byte to begin at.
+    #[serde(default)]
+    offset: u64,
+}
+
+/// The log of one replica. The header `x-muonic-replica` says which.
+#[utoipa::path(get, path = "/endpoints/{name}/logs", tag = "endpoints", params(("name" = Name, Path), LogQuery), responses((status = 200, description = "Bytes as the replica wrote them", body = Vec<u8>, content_type = "application/octet-stream")))]
+async fn logs(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    Query(q): Query<LogQuery>,
+) -> Result<Response, Failure> {
+    let (replica, body) = app.endpoints.logs(&caller, &name, q.replica, q.offset, q.follow).await?;
+    let mut response = render::stream("application/octet-stream", body);
+    if let Some(value) = replica.and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
+        response.headers_mut().insert("x-muonic-replica", value);
+    }
+    Ok(response)
+}
