@@ -1,0 +1,132 @@
+//! The door around s3s: it screens requests, guards bodies and makes sure
+//! that a fault of the client is not answered as one of the server.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::{CONTENT_RANGE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use jiff::Timestamp;
+use muonic_ports::routes::Authenticator;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError, S3Error, s3_error};
+
+use crate::access::Access;
+use crate::body::{guarded, pieces, to_s3s};
+use crate::errors::{FAULT, not_implemented};
+use crate::ops::Ops;
+use crate::screen::screen;
+use crate::sums::{Declared, Verdict, verified};
+
+/// Largest XML body: a thousand keys of the greatest length, escaped.
+const XML_BYTES_MAX: usize = 8 << 20;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+/// The S3 door as a service for hyper. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
+    s3: S3Service,
+    requests: Arc<AtomicU64>,
+}
+
+impl Door {
+    pub(crate) fn new(ops: Ops, auth: Arc<dyn Authenticator>) -> Self {
+        let mut config = S3Config::default();
+        config.xml_max_body_size = XML_BYTES_MAX;
+        let mut builder = S3ServiceBuilder::new(ops);
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.set_auth(Access(auth.clone()));
+        builder.set_access(Access(auth));
+        let started = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+        Self { s3: builder.build(), requests: Arc::new(AtomicU64::new(started)) }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut response = match self.pass(request).await {
+            Ok(response) => response?,
+            Err(refused) => rendered(refused),
+        };
+        if let Ok(id) = HeaderValue::try_from(format!("{id:016X}")) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        Ok(response)
+    }
+
+    async fn pass(&self, request: Request<Incoming>) -> Result<Result<Response<Body>, HttpError>, S3Error> {
+        let (parts, incoming) = request.into_parts();
+        screen(&parts, Timestamp::now())?;
+        let method = parts.method.clone();
+        let (body, verdict) = if takes_xml(&parts) && !incoming.is_end_stream() {
+            if is_chunked(&parts.headers) {
+                return Err(not_implemented("aws-chunked bodies of requests other than PutObject"));
+            }
+            let (stream, verdict) = verified(pieces(incoming), Declared::from_headers(&parts.headers)?);
+            (to_s3s(stream), Some(verdict))
+        } else {
+            (guarded(incoming), None)
+        };
+        let response = self.s3.call(Request::from_parts(parts, body)).await;
+        Ok(response.map(|response| settled(response, &method, verdict)))
+    }
+}
+
+/// Whether s3s reads the body itself, as XML: all that is sent to a bucket.
+fn takes_xml(parts: &http::request::Parts) -> bool {
+    let key = parts.uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+    match parts.method {
+        Method::POST => true,
+        Method::PUT => key.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes().starts_with(b"STREAMING-"))
+}
+
+/// Corrects what s3s has no other way to say. It answers 500 where an XML body
+/// breaks off or does not match, which is the client's fault; and 200 to the
+/// HEAD of a range.
+fn settled(mut response: Response<Body>, method: &Method, verdict: Option<Verdict>) -> Response<Body> {
+    if *method == Method::HEAD && response.headers().contains_key(CONTENT_RANGE) && response.status() == StatusCode::OK
+    {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let ours = response.headers_mut().remove(FAULT).is_some();
+    if response.status() != StatusCode::INTERNAL_SERVER_ERROR || ours || !matches!(*method, Method::POST | Method::PUT)
+    {
+        return response;
+    }
+    match verdict.map(|verdict| verdict.take()) {
+        Some(Some(Err(refused))) => rendered(refused),
+        Some(_) => rendered(s3_error!(
+            InvalidRequest,
+            "the body broke off, or is not what x-amz-content-sha256 and the length announce"
+        )),
+        None => response,
+    }
+}
+
+fn rendered(error: S3Error) -> Response<Body> {
+    error.to_http_response().unwrap_or_else(|e| {
+        tracing::error!(error = %e, "an error could not be rendered");
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}
+
+impl hyper::service::Service<Request<Incoming>> for Door {
+    type Response = Response<Body>;
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}

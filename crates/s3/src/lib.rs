@@ -1,0 +1,36 @@
+//! The S3 door, on the crate s3s: it parses, checks signatures and renders;
+//! this crate translates between it and the service of buckets.
+//!
+//! A request walks: `muonic_listen` (connections) → `door` (refuses what must not
+//! even be parsed: `screen`) → s3s (signature) → `access` (who is it) → `ops`
+//! (one file per family of operations) → `muonic_services::Buckets`.
+//!
+//! Invariants:
+//! - Nothing is read of the body of a call without a signature.
+//! - A sum that a client declares, in a header or a trailer, is verified
+//!   before anything is kept (`sums`); s3s itself only parses them.
+//! - What is asked for and not built is refused by name, never dropped.
+
+mod access;
+mod body;
+mod door;
+mod errors;
+mod ops;
+mod screen;
+mod sums;
+
+use std::sync::Arc;
+
+use muonic_ports::routes::Authenticator;
+use muonic_services::Buckets;
+
+pub use door::Door;
+
+/// The only region there is. Signatures made for other regions are accepted:
+/// the region is part of what is signed, not of what is addressed.
+pub const REGION: &str = "us-east-1";
+
+/// The door as a service for hyper.
+pub fn service(buckets: Arc<Buckets>, auth: Arc<dyn Authenticator>) -> Door {
+    Door::new(ops::Ops::new(buckets), auth)
+}

@@ -1,0 +1,520 @@
+"""Checks of the S3 door with boto3: s3.py URL, keys in the environment.
+
+Every function named check_* runs; the first that fails ends the script with
+its traceback. Lines "refused-sha256 HEX" name bodies the server must not keep.
+"""
+
+import datetime
+import hashlib
+import os
+import threading
+import urllib.parse
+
+from wire import (
+    S3,
+    SUMS,
+    URL,
+    b64,
+    bucket,
+    chunked,
+    client,
+    exchange,
+    expect,
+    never_kept,
+    noise,
+    put_signed_chunks,
+    put_trailer,
+    refused,
+    send,
+)
+
+
+def check_buckets():
+    name = bucket("my-bucket.one")
+    S3.create_bucket(Bucket="another")
+    refused("BucketAlreadyOwnedByYou", S3.create_bucket, Bucket=name)
+    S3.head_bucket(Bucket=name)
+    assert S3.get_bucket_location(Bucket=name)["LocationConstraint"] is None
+    listed = S3.list_buckets()
+    assert [b["Name"] for b in listed["Buckets"]] == ["another", name], listed
+    age = datetime.datetime.now(datetime.timezone.utc) - listed["Buckets"][0]["CreationDate"]
+    assert abs(age.total_seconds()) < 600
+    page = S3.list_buckets(MaxBuckets=1)
+    assert [b["Name"] for b in page["Buckets"]] == ["another"] and page["ContinuationToken"]
+    page = S3.list_buckets(MaxBuckets=1, ContinuationToken=page["ContinuationToken"])
+    assert [b["Name"] for b in page["Buckets"]] == [name] and "ContinuationToken" not in page
+    assert [b["Name"] for b in S3.list_buckets(Prefix="my")["Buckets"]] == [name]
+
+    refused("404", S3.head_bucket, Bucket="not-there")
+    refused("NoSuchBucket", S3.delete_bucket, Bucket="not-there")
+    refused("NoSuchBucket", S3.get_bucket_location, Bucket="not-there")
+    refused("NoSuchBucket", S3.list_objects_v2, Bucket="not-there")
+    refused("NoSuchBucket", S3.put_object, Bucket="not-there", Key="k", Body=b"x")
+    refused("NoSuchBucket", S3.get_object, Bucket="not-there", Key="k")
+    refused("NoSuchBucket", S3.delete_object, Bucket="not-there", Key="k")
+    for bad in ("192.168.5.4", "xn--bucket", "bucket-s3alias", "a..b"):
+        refused("InvalidBucketName", S3.create_bucket, Bucket=bad)
+    where = {"LocationConstraint": "eu-west-1"}
+    message = refused("InvalidLocationConstraint", S3.create_bucket, Bucket="far", CreateBucketConfiguration=where)
+    assert "us-east-1" in message
+    refused("NotImplemented", S3.create_bucket, Bucket="open", ACL="public-read")
+    refused("NotImplemented", S3.create_bucket, Bucket="locked", ObjectLockEnabledForBucket=True)
+
+    S3.put_object(Bucket=name, Key="k", Body=b"x")
+    refused("BucketNotEmpty", S3.delete_bucket, Bucket=name)
+    S3.delete_object(Bucket=name, Key="k")
+    S3.delete_bucket(Bucket=name)
+    S3.delete_bucket(Bucket="another")
+    assert S3.list_buckets()["Buckets"] == []
+
+
+def check_objects():
+    name = bucket("objects")
+    for key, body in [("small", b"hello"), ("empty", b""), ("large", noise(9_000_001)), ("a/b ü+&?#%41", noise(70_000))]:
+        put = S3.put_object(Bucket=name, Key=key, Body=body)
+        etag = '"' + hashlib.md5(body).hexdigest() + '"'
+        assert put["ETag"] == etag, put
+        got = S3.get_object(Bucket=name, Key=key)
+        assert got["Body"].read() == body
+        assert got["ETag"] == etag and got["ContentLength"] == len(body)
+        assert got["ContentType"] == "binary/octet-stream" and got["AcceptRanges"] == "bytes"
+        head = S3.head_object(Bucket=name, Key=key)
+        assert head["ETag"] == etag and head["ContentLength"] == len(body)
+    S3.put_object(Bucket=name, Key="small", Body=b"replaced")
+    assert S3.get_object(Bucket=name, Key="small")["Body"].read() == b"replaced"
+    message = refused("NoSuchKey", S3.get_object, Bucket=name, Key="not-there")
+    assert "not-there" in message
+    refused("404", S3.head_object, Bucket=name, Key="not-there")
+    S3.delete_object(Bucket=name, Key="not-there")
+    S3.delete_object(Bucket=name, Key="small")
+    refused("NoSuchKey", S3.get_object, Bucket=name, Key="small")
+    S3.put_object(Bucket=name, Key="k" * 1024, Body=b"x")
+    refused("KeyTooLongError", S3.put_object, Bucket=name, Key="k" * 1025, Body=b"x")
+
+
+def check_headers_are_kept():
+    name = bucket("headers")
+    expires = datetime.datetime(2031, 2, 3, 4, 5, 6, tzinfo=datetime.timezone.utc)
+    kept = {
+        "CacheControl": "max-age=60",
+        "ContentDisposition": 'attachment; filename="x.csv"',
+        "ContentEncoding": "gzip",
+        "ContentLanguage": "de",
+        "ContentType": "text/csv; charset=utf-8",
+        "Metadata": {"author": "me", "two-words": "a b"},
+    }
+    S3.put_object(Bucket=name, Key="k", Body=b"x", Expires=expires, **kept)
+    for got in (S3.get_object(Bucket=name, Key="k"), S3.head_object(Bucket=name, Key="k")):
+        for header, value in kept.items():
+            assert got[header] == value, (header, got)
+        assert got["ExpiresString"] == "Mon, 03 Feb 2031 04:05:06 GMT", got
+    asked = {"ResponseContentType": "text/plain", "ResponseCacheControl": "no-store"}
+    for got in (S3.get_object(Bucket=name, Key="k", **asked), S3.head_object(Bucket=name, Key="k", **asked)):
+        assert got["ContentType"] == "text/plain" and got["CacheControl"] == "no-store", got
+    refused("MetadataTooLarge", S3.put_object, Bucket=name, Key="k", Body=b"x", Metadata={"m": "x" * 2100})
+    assert S3.get_object(Bucket=name, Key="k")["Metadata"] == kept["Metadata"]
+
+
+def check_ranges_and_conditions():
+    name, body = bucket("ranges"), noise(3_000_000)
+    S3.put_object(Bucket=name, Key="k", Body=body)
+    for asked, start, end in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-9", 5, 10),
+        ("bytes=2999999-", 2_999_999, 3_000_000),
+        ("bytes=100-99999999", 100, 3_000_000),
+        ("bytes=-7", 2_999_993, 3_000_000),
+        ("bytes=-99999999", 0, 3_000_000),
+    ]:
+        got = S3.get_object(Bucket=name, Key="k", Range=asked)
+        assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert got["ContentRange"] == f"bytes {start}-{end - 1}/3000000", got
+        assert got["Body"].read() == body[start:end]
+        head = S3.head_object(Bucket=name, Key="k", Range=asked)
+        assert head["ContentLength"] == end - start and head["ResponseMetadata"]["HTTPStatusCode"] == 206
+    refused("InvalidRange", S3.get_object, Bucket=name, Key="k", Range="bytes=3000000-")
+    S3.put_object(Bucket=name, Key="empty", Body=b"")
+    refused("InvalidRange", S3.get_object, Bucket=name, Key="empty", Range="bytes=0-")
+
+    etag = S3.head_object(Bucket=name, Key="k")["ETag"]
+    at = S3.head_object(Bucket=name, Key="k")["LastModified"]
+    hour = datetime.timedelta(hours=1)
+    for read, gone in ((S3.get_object, "PreconditionFailed"), (S3.head_object, "412")):
+        for ok in (
+            {"IfMatch": etag},
+            {"IfMatch": "*"},
+            {"IfNoneMatch": '"other"'},
+            {"IfModifiedSince": at - hour},
+            {"IfUnmodifiedSince": at},
+            {"IfMatch": etag, "IfUnmodifiedSince": at - hour},
+            {"IfNoneMatch": '"other"', "IfModifiedSince": at + hour},
+        ):
+            read(Bucket=name, Key="k", **ok)
+        refused(gone, read, Bucket=name, Key="k", IfMatch='"other"')
+        refused(gone, read, Bucket=name, Key="k", IfUnmodifiedSince=at - hour)
+        for same in ({"IfNoneMatch": etag}, {"IfNoneMatch": "*"}, {"IfModifiedSince": at}):
+            refused("304", read, Bucket=name, Key="k", **same)
+
+
+def check_listings():
+    name = bucket("listings")
+    keys = sorted(
+        ["a", "a b", "a/1", "a/2", "a/b/1", "b+c", "b/1", "b0", "c/%41", "ü/1", "z\n1", "z&<>", "日本/1"],
+        key=lambda k: k.encode(),
+    )
+    for key in keys:
+        S3.put_object(Bucket=name, Key=key, Body=b"x")
+    size = S3.list_objects_v2(Bucket=name)
+    assert [o["Key"] for o in size["Contents"]] == keys, size
+    assert size["KeyCount"] == len(keys) and not size["IsTruncated"]
+    entry = size["Contents"][0]
+    assert entry["Size"] == 1 and entry["StorageClass"] == "STANDARD" and entry["ETag"] == '"9dd4e461268c8034f5c8564e155c67a6"'
+    assert "Owner" not in entry
+    assert "Owner" in S3.list_objects_v2(Bucket=name, FetchOwner=True)["Contents"][0]
+
+    def pages(call, size, **kwargs):
+        return list(S3.get_paginator(call).paginate(Bucket=name, PaginationConfig={"PageSize": size}, **kwargs))
+
+    for call in ("list_objects_v2", "list_objects"):
+        for size in (1, 2, 3, 5, 1000):
+            found = [o["Key"] for p in pages(call, size) for o in p.get("Contents", [])]
+            assert found == keys, (call, size, found)
+            rolled = pages(call, size, Delimiter="/")
+            objects = [o["Key"] for p in rolled for o in p.get("Contents", [])]
+            prefixes = [c["Prefix"] for p in rolled for c in p.get("CommonPrefixes", [])]
+            assert objects == [k for k in keys if "/" not in k], (call, size, objects)
+            assert prefixes == ["a/", "b/", "c/", "ü/", "日本/"], (call, size, prefixes)
+            deep = pages(call, size, Delimiter="/", Prefix="a/")
+            assert [o["Key"] for p in deep for o in p.get("Contents", [])] == ["a/1", "a/2"]
+            assert [c["Prefix"] for p in deep for c in p.get("CommonPrefixes", [])] == ["a/b/"]
+    after = S3.list_objects_v2(Bucket=name, StartAfter="b/1")
+    assert [o["Key"] for o in after["Contents"]] == keys[keys.index("b/1") + 1 :]
+    marker = S3.list_objects(Bucket=name, Marker="b/1", MaxKeys=1)
+    assert [o["Key"] for o in marker["Contents"]] == ["b0"] and marker["IsTruncated"]
+    none = S3.list_objects_v2(Bucket=name, MaxKeys=0)
+    assert none["KeyCount"] == 0 and not none["IsTruncated"]
+    plain = expect(200, None, send("GET", f"/{name}?list-type=2&prefix=z%26"))[2]
+    assert b"<Key>z&amp;&lt;&gt;</Key>" in plain, plain
+    url = expect(200, None, send("GET", f"/{name}?encoding-type=url&list-type=2&prefix=z%0A"))[2]
+    assert b"<Key>z%0A1</Key>" in url and b"<Prefix>z%0A</Prefix>" in url, url
+    refused("InvalidArgument", S3.list_objects_v2, Bucket=name, ContinuationToken="not ours!")
+    expect(400, "InvalidArgument", send("GET", f"/{name}?encoding-type=x&list-type=2"))
+    expect(400, "InvalidArgument", send("GET", f"/{name}?list-type=2&max-keys=-1"))
+
+
+def check_delete_many():
+    name = bucket("many")
+    keys = [f"k{n:03}" for n in range(300)]
+    for key in keys[:40]:
+        S3.put_object(Bucket=name, Key=key, Body=b"x")
+    done = S3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": k} for k in keys]})
+    assert [d["Key"] for d in done["Deleted"]] == keys and "Errors" not in done
+    assert S3.list_objects_v2(Bucket=name)["KeyCount"] == 0
+    S3.put_object(Bucket=name, Key="q", Body=b"x")
+    done = S3.delete_objects(
+        Bucket=name,
+        Delete={"Quiet": True, "Objects": [{"Key": "q"}, {"Key": "v", "VersionId": "7"}, {"Key": "l" * 1025}]},
+    )
+    assert "Deleted" not in done
+    assert [(e["Key"][:1], e["Code"]) for e in done["Errors"]] == [("v", "NotImplemented"), ("l", "KeyTooLongError")]
+    refused("NoSuchBucket", S3.delete_objects, Bucket="not-there", Delete={"Objects": [{"Key": "q"}]})
+    refused("MalformedXML", S3.delete_objects, Bucket=name, Delete={"Objects": [{"Key": "q"}] * 1001})
+
+    S3.put_object(Bucket=name, Key="stays", Body=b"x")
+    xml = b"<Delete><Object><Key>stays</Key></Object></Delete>"
+    path = f"/{name}?delete="
+    wrong = {"Content-MD5": b64(hashlib.md5(b"other").digest())}
+    expect(400, "BadDigest", send("POST", path, xml, wrong))
+    expect(400, "BadDigest", send("POST", path, xml, {"x-amz-checksum-crc32": b64(SUMS["crc32"](b"other"))}))
+    expect(400, "InvalidDigest", send("POST", path, xml, {"Content-MD5": "x"}))
+    expect(400, None, send("POST", path, xml, wire=xml.replace(b"stays", b"other")))
+    for bad in (b"", b"x", b"<Delete>", b"<Delete/>", b"<a><b/></a>", b"\xff\xfe<", b"<Delete><Object/></Delete>"):
+        answer = send("POST", path, bad)
+        assert 400 <= answer[0] < 500, (bad, answer)
+    streaming = {"X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "X-Amz-Trailer": "x-amz-checksum-crc32"}
+    expect(501, "NotImplemented", send("POST", path, xml, streaming))
+    S3.head_object(Bucket=name, Key="stays")
+    right = {"Content-MD5": b64(hashlib.md5(xml).digest()), "x-amz-checksum-crc64nvme": b64(SUMS["crc64nvme"](xml))}
+    expect(200, None, send("POST", path, xml, right))
+    refused("404", S3.head_object, Bucket=name, Key="stays")
+
+
+def check_sums_in_headers():
+    name = bucket("sums")
+    for n, (sum_name, compute) in enumerate(SUMS.items()):
+        for length in (0, 100, 1_500_000 if sum_name not in ("crc32c", "crc64nvme") else 200_000):
+            body, header = noise(length, n), f"x-amz-checksum-{sum_name}"
+            path = f"/{name}/{sum_name}-{length}"
+            put = expect(200, None, send("PUT", path, body, {header: b64(compute(body))}))
+            assert put[1][header] == b64(compute(body)), put
+            got = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED"})
+            assert got[2] == body and got[1][header] == b64(compute(body)), got[1]
+            assert got[1]["x-amz-checksum-type"] == "FULL_OBJECT"
+            part = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED", "Range": "bytes=0-9"})
+            assert header not in part[1]
+            bad = noise(length + 7, f"bad {sum_name} {length}")
+            never_kept(bad)
+            expect(400, "BadDigest", send("PUT", path + "-bad", bad, {header: b64(compute(bad + b"x"))}))
+            expect(404, "NoSuchKey", send("GET", path + "-bad"))
+        expect(400, "InvalidRequest", send("PUT", f"/{name}/x", b"x", {f"x-amz-checksum-{sum_name}": "AAA"}))
+        expect(400, "InvalidRequest", send("PUT", f"/{name}/x", b"x", {f"x-amz-checksum-{sum_name}": "AAA="}))
+    expect(501, "NotImplemented", send("PUT", f"/{name}/x", b"x", {"x-amz-checksum-xxhash64": "AAAAAAAAAAA="}))
+
+    body = noise(300_000, "md5")
+    expect(200, None, send("PUT", f"/{name}/md5", body, {"Content-MD5": b64(hashlib.md5(body).digest())}))
+    bad = noise(300_000, "bad md5")
+    never_kept(bad)
+    expect(400, "BadDigest", send("PUT", f"/{name}/bad", bad, {"Content-MD5": b64(hashlib.md5(b"other").digest())}))
+    expect(400, "InvalidDigest", send("PUT", f"/{name}/bad", bad, {"Content-MD5": "AAAA"}))
+    for length in (10, 2_500_000):
+        bad, other = noise(length, "signed"), noise(length, "sent")
+        never_kept(bad)
+        never_kept(other)
+        expect(400, "XAmzContentSHA256Mismatch", send("PUT", f"/{name}/bad", bad, wire=other))
+    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
+
+    for algorithm in ("CRC32", "SHA1", "SHA256"):
+        S3.put_object(Bucket=name, Key="boto", Body=body, ChecksumAlgorithm=algorithm)
+        got = S3.get_object(Bucket=name, Key="boto", ChecksumMode="ENABLED")
+        assert got["Body"].read() == body and got["Checksum" + algorithm] == b64(SUMS[algorithm.lower()](body))
+
+
+def check_sums_in_trailers():
+    name = bucket("trailers")
+    for n, (sum_name, compute) in enumerate(SUMS.items()):
+        for length in (0, 100, 150_000):
+            body, path = noise(length, f"t{n}"), f"/{name}/{sum_name}-{length}"
+            expect(200, None, put_trailer(path, body, sum_name, b64(compute(body))))
+            got = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED"})
+            assert got[2] == body and got[1][f"x-amz-checksum-{sum_name}"] == b64(compute(body)), got[1]
+            assert "content-encoding" not in got[1]
+            bad = noise(length + 9, f"bad trailer {sum_name} {length}")
+            never_kept(bad)
+            expect(400, "BadDigest", put_trailer(path + "-bad", bad, sum_name, b64(compute(bad + b"x"))))
+            expect(404, "NoSuchKey", send("GET", path + "-bad"))
+    bad = noise(5000, "trailers")
+    never_kept(bad)
+    good = b64(SUMS["crc32"](bad))
+    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", None))
+    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", good, decoded=4999))
+    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", good, decoded=5001))
+    expect(501, "NotImplemented", put_trailer(f"/{name}/bad", bad, "crc32", good, announced="x-amz-checksum-md5"))
+    expect(501, "NotImplemented", put_trailer(f"/{name}/bad", bad, "crc32", good, announced="x-other"))
+    headers = {
+        "X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "X-Amz-Trailer": "x-amz-checksum-crc32",
+        "X-Amz-Decoded-Content-Length": "5000",
+    }
+    for wire in (b"", b"x", b"1388\r\n" + bad, b"zz\r\n", b"1388\r\n" + bad + b"\r\n0\r\n\r\n", b"-1\r\n\r\n", bad):
+        answer = send("PUT", f"/{name}/bad", b"", headers, wire=wire)
+        assert 400 <= answer[0] < 500, (wire[:20], answer)
+    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
+
+    body = noise(200_000, "signed chunks")
+    expect(200, None, put_signed_chunks(f"/{name}/signed", body, "sha256"))
+    assert send("GET", f"/{name}/signed")[2] == body
+    bad = noise(200_000, "bad signed chunks")
+    never_kept(bad)
+    expect(403, "SignatureDoesNotMatch", put_signed_chunks(f"/{name}/bad", bad, "crc32", damage_chunk=True))
+    answer = put_signed_chunks(f"/{name}/bad", bad, "crc32", damage_trailer=True)
+    assert 400 <= answer[0] < 500, answer
+    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
+
+
+def check_what_is_not_built_says_so():
+    name = bucket("not-built")
+    put = lambda **kwargs: S3.put_object(Bucket=name, Key="k", Body=b"x", **kwargs)
+    lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": datetime.datetime(2031, 1, 1)}
+    for asked, word in [
+        ({"ACL": "public-read"}, "acl"),
+        ({"GrantRead": "id=x"}, "grant"),
+        ({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}, "SSE-C"),
+        ({"ServerSideEncryption": "AES256"}, "server-side-encryption"),
+        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "k"}, "server-side-encryption"),
+        (lock, "lock"),
+        ({"ObjectLockLegalHoldStatus": "ON"}, "lock"),
+        ({"StorageClass": "GLACIER"}, "storage-class"),
+        ({"Tagging": "a=b"}, "tagging"),
+        ({"WebsiteRedirectLocation": "/x"}, "website"),
+        ({"IfNoneMatch": "*"}, "If-None-Match"),
+        ({"IfMatch": '"x"'}, "If-Match"),
+        ({"ExpectedBucketOwner": "111122223333"}, "owner"),
+    ]:
+        message = refused("NotImplemented", put, **asked)
+        assert word in message, (asked, message)
+    refused("404", S3.head_object, Bucket=name, Key="k")
+    put(ACL="private", StorageClass="STANDARD")
+    at = {"Bucket": name, "Key": "k"}
+    refused("NotImplemented", S3.get_object, VersionId="7", **at)
+    S3.get_object(VersionId="null", **at)
+    refused("NotImplemented", S3.get_object, PartNumber=1, **at)
+    refused("NotImplemented", S3.delete_object, VersionId="7", **at)
+    refused("NotImplemented", S3.delete_object, IfMatch='"x"', **at)
+    refused("NotImplemented", S3.get_object, SSECustomerAlgorithm="AES256", SSECustomerKey=b"k" * 32, **at)
+    for message in (
+        refused("NotImplemented", S3.copy_object, CopySource=f"{name}/k", **at),
+        refused("NotImplemented", S3.create_multipart_upload, **at),
+        refused("NotImplemented", S3.get_object_tagging, **at),
+        refused("NotImplemented", S3.put_object_acl, ACL="private", **at),
+        refused("NotImplemented", S3.get_bucket_versioning, Bucket=name),
+        refused("NotImplemented", S3.put_bucket_versioning, Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
+        refused("NotImplemented", S3.list_object_versions, Bucket=name),
+        refused("NotImplemented", S3.put_bucket_policy, Bucket=name, Policy="{}"),
+    ):
+        assert "not implemented" in message.lower(), message
+    expect(501, "NotImplemented", send("POST", f"/{name}", b"x", {"Content-Type": "multipart/form-data; boundary=x"}))
+
+
+def check_roles():
+    name = bucket("roles")
+    S3.put_object(Bucket=name, Key="k", Body=b"x")
+    viewer, invoker = client("VIEWER"), client("INVOKER")
+    assert viewer.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
+    assert viewer.list_objects_v2(Bucket=name)["KeyCount"] == 1
+    assert name in [b["Name"] for b in viewer.list_buckets()["Buckets"]]
+    refused("AccessDenied", viewer.put_object, Bucket=name, Key="k", Body=b"y")
+    refused("AccessDenied", viewer.delete_object, Bucket=name, Key="k")
+    refused("AccessDenied", viewer.delete_objects, Bucket=name, Delete={"Objects": [{"Key": "k"}]})
+    refused("AccessDenied", viewer.create_bucket, Bucket="viewers")
+    refused("AccessDenied", viewer.delete_bucket, Bucket=name)
+    refused("AccessDenied", invoker.get_object, Bucket=name, Key="k")
+    refused("403", invoker.head_bucket, Bucket=name)
+    refused("AccessDenied", invoker.list_buckets)
+    assert S3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
+
+
+def check_signatures():
+    name = bucket("signatures")
+    S3.put_object(Bucket=name, Key="k", Body=b"secret")
+    path = f"/{name}/k"
+    refused("SignatureDoesNotMatch", client(secret="wrong").get_object, Bucket=name, Key="k")
+    os.environ["NOBODY_ID"], os.environ["NOBODY_SECRET"] = "MKAAAAAAAAAAAAAAAAAA", "x"
+    refused("InvalidAccessKeyId", client("NOBODY").get_object, Bucket=name, Key="k")
+    os.environ["NOBODY_ID"] = "AKIAIOSFODNN7EXAMPLE"
+    refused("InvalidAccessKeyId", client("NOBODY").get_object, Bucket=name, Key="k")
+    expect(403, "AccessDenied", exchange("GET", path, None, {}))
+    expect(403, "AccessDenied", exchange("PUT", f"/{name}/new", b"x", {}))
+    refused(("InvalidRequest", "400"), client(signature_version="s3").get_object, Bucket=name, Key="k")
+    expect(200, None, send("GET", path, region="eu-central-1"))
+
+    def unsigned_header(headers):
+        headers["x-amz-acl"] = "private"
+
+    def no_hash(headers):
+        del headers["X-Amz-Content-SHA256"]
+
+    def bad_date(headers):
+        headers["X-Amz-Date"] = "20200101T000000Z"
+
+    def garbage(headers):
+        headers["Authorization"] = headers["Authorization"].replace("Signature=", "Signature=zz")
+
+    for tamper in (unsigned_header, no_hash, bad_date, garbage):
+        answer = send("GET", path, tamper=tamper)
+        assert answer[0] in (400, 403), (tamper, answer)
+        assert b"secret" not in answer[2]
+    assert send("GET", path)[1]["x-amz-request-id"]
+
+
+def check_presigned():
+    name = bucket("presigned")
+    S3.put_object(Bucket=name, Key="k", Body=b"x")
+
+    def fetch(url, method="GET", body=None):
+        assert url.startswith(URL + "/")
+        return exchange(method, url[len(URL) :], body, {})
+
+    at = {"Bucket": name, "Key": "k"}
+    v4 = client(signature_version="s3v4")
+    week = 7 * 24 * 3600
+    for maker in (v4, client(signature_version="s3")):
+        assert expect(200, None, fetch(maker.generate_presigned_url("get_object", Params=at, ExpiresIn=60)))[2] == b"x"
+        assert fetch(maker.generate_presigned_url("get_object", Params=at, ExpiresIn=week))[0] == 200
+        too_long = maker.generate_presigned_url("get_object", Params=at, ExpiresIn=week + 100)
+        expect(400, "AuthorizationQueryParametersError", fetch(too_long))
+        tampered = maker.generate_presigned_url("get_object", Params=at).replace("/k?", "/l?")
+        expect(403, "SignatureDoesNotMatch", fetch(tampered))
+        to = maker.generate_presigned_url("put_object", Params={"Bucket": name, "Key": "up"})
+        expect(200, None, fetch(to, "PUT", b"uploaded"))
+        assert S3.get_object(Bucket=name, Key="up")["Body"].read() == b"uploaded"
+        S3.delete_object(Bucket=name, Key="up")
+    old = v4.generate_presigned_url("get_object", Params=at, ExpiresIn=60)
+    date = urllib.parse.parse_qs(urllib.parse.urlsplit(old).query)["X-Amz-Date"][0]
+    expect(403, None, fetch(old.replace(date, "20200101T000000Z").replace(date[:8] + "%2F", "20200101%2F")))
+    form = S3.generate_presigned_post(name, "k")
+    assert fetch(form["url"], "POST", b"x")[0] in (400, 403)
+
+
+def check_malformed():
+    name = bucket("malformed")
+    for method, path in [
+        ("GET", "/%zz"),
+        ("GET", "/%ff%fe/k"),
+        ("GET", f"/{name}/%00"),
+        ("GET", "/UPPER"),
+        ("GET", "/a/b/c?" + "x" * 5000),
+        ("PATCH", f"/{name}/k"),
+        ("DELETE", "/"),
+        ("PUT", "/"),
+        ("POST", "/"),
+        ("POST", f"/{name}/k"),
+        ("GET", f"/{name}?list-type=2&max-keys=abc"),
+        ("GET", f"/{name}?list-type=2&max-keys=99999999999"),
+        ("GET", f"/{name}/k?partNumber=x"),
+    ]:
+        answer = send(method, path)
+        assert answer[0] == 501 or 200 <= answer[0] < 500, (method, path, answer)
+    S3.put_object(Bucket=name, Key="k", Body=b"x")
+    for headers in (
+        {"Range": "bytes=a-b"},
+        {"Range": "bytes=9-1"},
+        {"Range": "lines=1-2"},
+        {"If-Modified-Since": "yesterday"},
+        {"If-Match": "\xe9"},
+    ):
+        answer = send("GET", f"/{name}/k", headers=headers)
+        assert 200 <= answer[0] < 500, (headers, answer)
+    for body in (b"x", b"<a/>", b"\xff", b"<CreateBucketConfiguration>"):
+        answer = send("PUT", "/made-of-garbage", body)
+        assert 400 <= answer[0] < 500, (body, answer)
+    refused("404", S3.head_bucket, Bucket="made-of-garbage")
+    expect(411, "MissingContentLength", send("PUT", f"/{name}/k", b"x", {"Transfer-Encoding": "chunked"}, wire=iter([b"x"])))
+    answer = send("PUT", f"/{name}/k", b"x", {"Content-Length": str(6 << 30)}, wire=b"")
+    expect(400, "EntityTooLarge", answer)
+    assert S3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
+
+
+def check_many_at_once():
+    name, failures = bucket("at-once"), []
+
+    def work(n):
+        try:
+            mine = client()
+            for m in range(8):
+                body = noise(1000 + n * 70_000, f"{n} {m}")
+                mine.put_object(Bucket=name, Key=f"{n}/{m}", Body=body)
+                assert mine.get_object(Bucket=name, Key=f"{n}/{m}")["Body"].read() == body
+                mine.put_object(Bucket=name, Key="same", Body=body)
+        except Exception as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert S3.list_objects_v2(Bucket=name)["KeyCount"] == 65
+    got = S3.get_object(Bucket=name, Key="same")
+    assert '"' + hashlib.md5(got["Body"].read()).hexdigest() + '"' == got["ETag"]
+
+
+def main():
+    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    for name, check in checks:
+        print(name, flush=True)
+        check()
+    print(f"all {len(checks)} checks passed")
+
+
+main()

@@ -1,0 +1,5 @@
+//! The S3 door as clients meet it: a real server on a free port.
+
+mod boto3;
+mod raw;
+mod server;
