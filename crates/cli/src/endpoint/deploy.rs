@@ -1,0 +1,141 @@
+//! `muonic deploy`
+
+use muonic_types::endpoint::{Endpoint, NewEndpoint};
+use muonic_types::{Name, VersionRef};
+use serde_json::Value;
+
+use super::{Size, Waiting, show, wait};
+use crate::context::Context;
+use crate::failure::{Exit, Outcome};
+use crate::predict::{self, Body};
+
+/// Serve a model version at a stable address
+///
+/// Waits until it answers, then prints how to call it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  muonic deploy digits@1
+  muonic deploy digits@champion --name digits-eu --replicas 2 --resources cpu=1,memory=1Gi")]
+pub struct DeployArgs {
+    /// The model, with @VERSION or @ALIAS, or the latest without
+    model: VersionRef,
+    /// The endpoint's name; the model's name without
+    #[arg(long)]
+    name: Option<Name>,
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+impl DeployArgs {
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let client = context.client()?;
+        let name = self.name.unwrap_or_else(|| self.model.name.clone());
+        let revision = self.size.revision(self.model)?;
+        let endpoint = client.endpoint_create(&NewEndpoint { name, revision })?;
+        let endpoint = wait::until_served(context, endpoint, &self.waiting)?;
+        if self.waiting.detach {
+            context.show(&endpoint, || format!("{}\n", show::line(&endpoint)))?;
+            return Ok(Exit::Ok);
+        }
+        // Only for the example: the endpoint serves whatever this answers.
+        let metadata = if context.json() { None } else { client.endpoint_metadata(&endpoint.name).ok() };
+        context.show(&endpoint, || ready_text(&endpoint, client.url(), metadata.as_ref(), &token_place(context)))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn token_place(context: &Context) -> String {
+    match (&context.global.server, context.global.data_dir()) {
+        (None, Some(dir)) => format!("the administrator's is \"token\" in {}", dir.join("local.json").display()),
+        _ => "the one you use now will do".to_owned(),
+    }
+}
+
+fn ready_text(endpoint: &Endpoint, server: &str, metadata: Option<&Value>, token: &str) -> String {
+    let url = format!("{server}{}/v2/models/{}/infer", endpoint.path, endpoint.name);
+    let takes = metadata.and_then(predict::inputs).map(|text| format!("  takes    {text}\n")).unwrap_or_default();
+    let (input, request) = predict::example(metadata);
+    let (input, input_holds) = argument(input, "input.json");
+    let (request, request_holds) = argument(request, "request.json");
+    format!(
+        "{line}
+  url      {url}
+{takes}  try      muonic predict {name} {input}
+{input_holds}  curl     curl -s {url} -H \"Authorization: Bearer $MUONIC_TOKEN\" \
+        -H 'Content-Type: application/json' -d {request}
+{request_holds}  token    {token}; make one for callers with: muonic key create NAME --role invoker
+",
+        line = show::line(endpoint),
+        name = endpoint.name,
+    )
+}
+
+/// A body as a word for a shell, and where that names a file, a line about it.
+fn argument(body: Body, file: &str) -> (String, String) {
+    match body {
+        Body::Json(text) => (quoted(&text), String::new()),
+        Body::File(holds) => (quoted(&format!("@{file}")), format!("           {file}: {holds}\n")),
+    }
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::endpoint;
+    use super::*;
+    use muonic_types::endpoint::EndpointState;
+    use serde_json::json;
+
+    #[test]
+    fn a_deployment_says_how_to_call_it_and_prints_no_secret() {
+        let metadata = json!({"name": "digits", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]});
+        let text = ready_text(&endpoint(EndpointState::Ready), "http://h:1", Some(&metadata), "it is there");
+        assert_eq!(
+            text,
+            "digits is ready: digits@1, revision 1, 1/1 replicas ready
+  url      http://h:1/endpoints/digits/v2/models/digits/infer
+  takes    x FP32 [any, 2]
+  try      muonic predict digits '[[0,0]]'
+  curl     curl -s http://h:1/endpoints/digits/v2/models/digits/infer -H \"Authorization: Bearer $MUONIC_TOKEN\" -H 'Content-Type: application/json' -d '{\"inputs\":[{\"data\":[0,0],\"datatype\":\"FP32\",\"name\":\"x\",\"shape\":[1,2]}]}'
+  token    it is there; make one for callers with: muonic key create NAME --role invoker
+"
+        );
+        assert_eq!(["it's", "[0]", "", "@a/b_c.json"].map(quoted), ["'it'\\''s'", "'[0]'", "''", "@a/b_c.json"]);
+    }
+
+    #[test]
+    fn files_are_described_where_an_example_would_be_long() {
+        let lines = |metadata: Option<Value>| {
+            let text = ready_text(&endpoint(EndpointState::Ready), "http://h:1", metadata.as_ref(), "");
+            let about_files = text.lines().filter(|line| line.contains(".json"));
+            about_files.map(|line| line.rsplit("json' ").next().unwrap().to_owned() + "\n").collect::<String>()
+        };
+        let metadata = json!({"name": "digits", "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 64]}]});
+        assert_eq!(
+            lines(Some(metadata)),
+            "  try      muonic predict digits @input.json
+           input.json: rows of 64 numbers, such as [[0, 0, …]]
+-d @request.json
+           request.json: {\"inputs\": [{\"name\": \"images\", \"shape\": [1, 64], \"datatype\": \"FP32\", \"data\": [0, 0, …]}]}
+"
+        );
+        assert_eq!(
+            lines(None),
+            "  try      muonic predict digits @input.json
+           input.json: the input as a JSON array
+-d @request.json
+           request.json: a request of the Open Inference Protocol v2
+"
+        );
+    }
+}

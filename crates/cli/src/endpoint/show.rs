@@ -1,0 +1,142 @@
+//! Endpoints as a table, a page and a line.
+
+use muonic_types::Timestamp;
+use muonic_types::endpoint::{Endpoint, ReplicaState, Revision};
+
+use crate::render::page::INDENT;
+use crate::render::{Page, Screen, Table, human, word};
+
+fn serving(endpoint: &Endpoint) -> Option<&Revision> {
+    let number = endpoint.active.or(endpoint.target)?;
+    endpoint.revisions.iter().find(|r| r.number == number)
+}
+
+/// Ready replicas of the revision that serves, and how many there should be.
+fn ready(endpoint: &Endpoint) -> String {
+    let Some(revision) = serving(endpoint) else { return "0/0".to_owned() };
+    let ready =
+        endpoint.replicas.iter().filter(|r| r.revision == revision.number && r.state == ReplicaState::Ready).count();
+    format!("{ready}/{}", revision.replicas)
+}
+
+pub(super) fn table(endpoints: &[Endpoint], now: Timestamp, screen: Screen) -> String {
+    let mut costs = human::usd_column(endpoints.iter().map(|endpoint| endpoint.cost_usd));
+    let mut table = Table::new(screen, ["NAME", "STATE", "MODEL", ">REVISION", ">READY", "MADE", ">COST"]);
+    for endpoint in endpoints {
+        let revision = serving(endpoint);
+        table.row([
+            endpoint.name.to_string(),
+            word(&endpoint.state),
+            revision.map(|r| r.model.to_string()).unwrap_or_default(),
+            revision.map(|r| r.number.to_string()).unwrap_or_default(),
+            ready(endpoint),
+            human::ago(endpoint.created_at, now),
+            costs.next().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+/// What serves now, in one line.
+pub(super) fn line(endpoint: &Endpoint) -> String {
+    match serving(endpoint) {
+        Some(r) => format!(
+            "{} is {}: {}, revision {}, {} replicas ready",
+            endpoint.name,
+            word(&endpoint.state),
+            r.model,
+            r.number,
+            ready(endpoint)
+        ),
+        None => format!("{} is {}", endpoint.name, word(&endpoint.state)),
+    }
+}
+
+pub(super) fn page(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
+    Page::new(screen, &endpoint.name)
+        .line("state", word(&endpoint.state))
+        .line("path", &endpoint.path)
+        .maybe("serves", endpoint.active.map(|n| format!("revision {n}")))
+        .maybe("moves to", endpoint.target.map(|n| format!("revision {n}")))
+        .line("created", human::instant(endpoint.created_at))
+        .line("cost", human::usd(endpoint.cost_usd))
+        .section("revisions", &revisions(endpoint, now, screen.indented(INDENT)))
+        .section("replicas", &replicas(endpoint, now, screen.indented(INDENT)))
+        .text()
+}
+
+fn revisions(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
+    let mut table = Table::new(screen, ["NUMBER", "MODEL", "STATE", ">REPLICAS", "RESOURCES", "MADE", "REASON"]);
+    for revision in &endpoint.revisions {
+        table.row([
+            revision.number.to_string(),
+            revision.model.to_string(),
+            word(&revision.state),
+            revision.replicas.to_string(),
+            revision.resources.to_string(),
+            human::ago(revision.created_at, now),
+            revision.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+fn replicas(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
+    if endpoint.replicas.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(screen, ["ID", "STATE", "LAUNCHED", ">READY IN", "REASON"]);
+    for replica in &endpoint.replicas {
+        table.row([
+            replica.id.to_string(),
+            word(&replica.state),
+            human::ago(replica.launched_at, now),
+            replica.ready_at.map(|t| human::duration(human::between(replica.launched_at, t))).unwrap_or_default(),
+            replica.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{endpoint, replica};
+    use super::*;
+    use muonic_types::endpoint::EndpointState;
+
+    #[test]
+    fn a_list_a_line_and_a_page() {
+        let now = "2026-11-03T12:10:00Z".parse().unwrap();
+        let mut one = endpoint(EndpointState::Ready);
+        one.replicas[0].ready_at = Some("2026-11-03T12:00:00.25Z".parse().unwrap());
+        let mut failed = replica(1, ReplicaState::Failed);
+        failed.reason = Some("ended by signal 9".into());
+        one.replicas.push(failed);
+        assert_eq!(
+            table(std::slice::from_ref(&one), now, Screen::PIPE),
+            "NAME    STATE  MODEL     REVISION  READY  MADE        COST
+digits  ready  digits@1         1    1/1  10m ago  $0.0012
+"
+        );
+        assert_eq!(line(&one), "digits is ready: digits@1, revision 1, 1/1 replicas ready");
+        assert_eq!(
+            page(&one, now, Screen::PIPE),
+            "digits
+  state         ready
+  path          /endpoints/digits
+  serves        revision 1
+  created       2026-11-03 12:00:00 UTC
+  cost          $0.0012
+
+revisions
+  NUMBER  MODEL     STATE   REPLICAS  RESOURCES              MADE     REASON
+  1       digits@1  active         1  cpu=250m memory=256Mi  10m ago
+
+replicas
+  ID          STATE   LAUNCHED  READY IN  REASON
+  digits.1.1  ready   10m ago      250ms
+  digits.1.1  failed  10m ago             ended by signal 9
+"
+        );
+    }
+}

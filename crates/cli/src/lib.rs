@@ -1,0 +1,97 @@
+//! The command line: nouns, then verbs, as in the API, of which it is a
+//! client like any other. It sees types and the client, nothing of the server.
+//!
+//! One file per noun holds its commands' arguments and what they do;
+//! `parse` turns words into values, `render` turns values into text, both
+//! without I/O; `context` finds the server and prints.
+//!
+//! Data goes to stdout, all else to stderr. A failure ends with one line
+//! `error: …`, and where there is something to do, one line `hint: …`.
+
+mod completions;
+mod context;
+mod cost;
+mod data;
+mod doctor;
+mod endpoint;
+mod failure;
+mod global;
+mod job;
+mod key;
+mod lineage;
+mod link;
+mod log;
+mod model;
+mod parse;
+mod predict;
+mod progress;
+mod reference;
+mod render;
+mod status;
+
+use std::process::ExitCode;
+
+pub use failure::{EXIT_CODES, Exit};
+pub use global::{Global, OutputFormat};
+pub use reference::reference;
+
+use context::Context;
+use failure::Outcome;
+
+/// All that a client can ask of a server.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Store, list and fetch datasets
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// Run, watch and stop jobs
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// List and register models, and name their versions
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    Deploy(endpoint::DeployArgs),
+    /// Watch, change and delete endpoints
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
+    Predict(predict::PredictArgs),
+    Lineage(lineage::LineageArgs),
+    Cost(cost::CostArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
+    /// Make, list and revoke keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs a command to its end. `cli` makes the whole program's command tree,
+/// which shell completion needs.
+pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Command) -> ExitCode {
+    let context = Context::new(global);
+    let outcome = match command {
+        Command::Data(command) => command.run(&context),
+        Command::Job(command) => command.run(&context),
+        Command::Model(command) => command.run(&context),
+        Command::Deploy(args) => args.run(&context),
+        Command::Endpoint(command) => command.run(&context),
+        Command::Predict(args) => args.run(&context),
+        Command::Lineage(args) => args.run(&context),
+        Command::Cost(args) => args.run(&context),
+        Command::Status(args) => args.run(&context),
+        Command::Doctor(args) => args.run(&context),
+        Command::Key(command) => command.run(&context),
+        Command::Completions(args) => args.run(&context, cli()),
+    };
+    finish(outcome)
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit.into()
+        }
+    }
+}

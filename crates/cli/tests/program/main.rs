@@ -1,0 +1,300 @@
+//! The command line as a program of its own: what it asks, where its words go
+//! and how it ends, against servers that behave as a test needs it.
+
+mod fake;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+
+use clap::{CommandFactory, Parser};
+use fake::{Answer, Fake, Gate, error, json};
+use muonic_types::job::{JobState, Phase};
+use muonic_types::{Digest, ErrorCode};
+use serde_json::Value;
+
+/// Words for [`program`], one a line.
+const WORDS: &str = "MUONIC_TEST_WORDS";
+
+#[derive(Debug, Parser)]
+#[command(name = "muonic")]
+struct Cli {
+    #[command(flatten)]
+    global: muonic_cli::Global,
+    #[command(subcommand)]
+    command: muonic_cli::Command,
+}
+
+/// Not a test: the program that the tests start, which is this one again.
+#[test]
+fn program() {
+    let Ok(words) = std::env::var(WORDS) else { return };
+    let cli = Cli::parse_from(std::iter::once("muonic").chain(words.lines()));
+    let code = muonic_cli::run(&cli.global, cli.command, Cli::command);
+    let number = (0..=u8::MAX).find(|n| ExitCode::from(*n) == code);
+    std::process::exit(number.unwrap().into());
+}
+
+fn muonic(server: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "program", "--nocapture", "--test-threads=1"]);
+    command.env(WORDS, words.join("\n")).env("MUONIC_SERVER", server).env("MUONIC_TOKEN", "MK1.secret");
+    command.env_remove("MUONIC_DATA").stdin(Stdio::null());
+    command
+}
+
+fn ended(server: &str, words: &[&str]) -> (i32, String) {
+    let out: Output = muonic(server, words).output().unwrap();
+    (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+}
+
+fn status() -> Value {
+    let resources = serde_json::json!({"cpu": "2", "memory": "1Gi", "gpu": 0});
+    serde_json::json!({
+        "version": "0.1.0", "data": "/d", "url": "u", "s3_url": "s", "started_at": "2026-11-03T12:00:00Z",
+        "capacity": resources, "free": resources, "jobs_queued": 0, "jobs_running": 0, "endpoints": 0,
+        "datasets": 0, "models": 0, "stored_bytes": 0, "writable": true, "reason": null,
+    })
+}
+
+fn status_alone(request: &str) -> Answer {
+    match request {
+        "GET /api/v1/status" => json(&status()),
+        other => panic!("asked for {other}"),
+    }
+}
+
+#[test]
+fn a_wrong_key_is_told_before_anything_is_read() {
+    let server = Fake::start(|request| match request {
+        "GET /healthz" => json(&"ok"),
+        _ => error(ErrorCode::Unauthenticated, "there is no such key"),
+    });
+    let uploads: [&[&str]; 3] = [
+        &["data", "put", "set", "/nowhere"],
+        &["model", "register", "m", "/nowhere"],
+        &["job", "run", "/nowhere", "--name", "j", "--", "true"],
+    ];
+    for words in uploads {
+        let (code, said) = ended(&server.url, words);
+        assert_eq!(code, 4, "{words:?}: {said}");
+        assert!(said.contains("error: there is no such key\nhint: check MUONIC_TOKEN"), "{said}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for words in uploads {
+        let (code, said) = ended(&format!("http://{nobody}"), words);
+        assert_eq!(code, 5, "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn the_key_comes_from_the_environment_and_never_from_a_command_line() {
+    let server = Fake::start(status_alone);
+    assert_eq!(ended(&server.url, &["status"]), (0, String::new()));
+    assert_eq!(server.keys(), ["Bearer MK1.secret"]);
+    let lines: [&[&str]; 4] = [
+        &["status", "--token", "MK2.hidden"],
+        &["--token=MK2.hidden", "status"],
+        &["job", "run", "--token", "MK2.hidden", "--", "true"],
+        &["status", "--token"],
+    ];
+    for words in lines {
+        let (code, said) = ended(&server.url, words);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("error: unexpected argument '--token"), "{said}");
+        assert!(said.contains("set the environment variable MUONIC_TOKEN to the key"), "{said}");
+        assert!(!said.contains("hidden"), "{said}");
+    }
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// A job with one attempt, as it is in this state.
+fn job(state: JobState, phase: Option<Phase>, reason: Option<&str>) -> Value {
+    let (over, at) = (state.is_final(), "2026-11-03T12:00:00Z");
+    let attempt = serde_json::json!({
+        "id": "train-1.1", "number": 1, "state": if over { "finished" } else { "running" }, "phase": phase,
+        "exit": null, "message": null, "environment": null, "launched_at": at, "started_at": at,
+        "finished_at": over.then_some(at),
+    });
+    serde_json::json!({
+        "id": "train-1", "project": "default", "spec": {"name": "train", "command": ["true"]}, "state": state,
+        "reason": reason, "cancel_requested": false, "created_at": at, "started_at": at,
+        "finished_at": over.then_some(at), "not_before": null, "attempts": [attempt], "model_version": null,
+        "metrics": {}, "cost_usd": 0.0,
+    })
+}
+
+#[test]
+fn what_others_wrote_does_not_steer_the_terminal() {
+    let reason = "exited with code 3; the log ends:\n\u{1b}[31mKeyError\r\n\tat\u{9b}2J x\u{7}";
+    let server = Fake::start(move |request| match request {
+        "GET /api/v1/jobs/train-1/logs" => Answer::Stream(Box::new(|to| to.write_all(b"\x1b[1mraw\r\n").unwrap())),
+        "GET /api/v1/status" => error(ErrorCode::Internal, "no\u{1b}]0;title\u{7}room"),
+        _ => json(&job(JobState::Failed, None, Some(reason))),
+    });
+    let (code, said) = ended(&server.url, &["job", "wait", "train-1"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("the log ends:\n[31mKeyError\n\tat 2J x\nhint:"), "{said:?}");
+    assert_eq!(ended(&server.url, &["status"]), (1, "error: no ]0;title room\n".to_owned()));
+    let shown = muonic(&server.url, &["job", "show", "train-1"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("last lines\n  [31mKeyError\n  \tat 2J x\n"), "{shown:?}");
+    let json = muonic(&server.url, &["job", "show", "train-1", "--output", "json"]).output().unwrap();
+    let json = String::from_utf8(json.stdout).unwrap();
+    assert!(json.contains(r"\u001b[31mKeyError\r\n\tat") && json.contains("\\u0007"), "programs get it whole: {json}");
+    let log = muonic(&server.url, &["job", "logs", "train-1"]).output().unwrap();
+    assert!(log.stdout.ends_with(b"\x1b[1mraw\r\n"), "a log is its owner's bytes: {log:?}");
+}
+
+/// A server with one job, which a folder of one file makes. `job` says how it
+/// stands; `log` writes the first stream of its log, which is all of it.
+fn with_job(
+    job: impl Fn() -> Value + Send + Sync + 'static,
+    log: impl Fn(&mut dyn Write) + Clone + Send + Sync + 'static,
+) -> Fake {
+    Fake::start(move |request| {
+        let (path, query) = request.split_once('?').unwrap_or((request, ""));
+        match path {
+            "GET /api/v1/status" => json(&status()),
+            "POST /api/v1/blobs/missing" => json(&serde_json::json!({"missing": []})),
+            "POST /api/v1/trees" => json(&serde_json::json!({"digest": Digest::of(b""), "files": 1, "bytes": 1})),
+            "GET /api/v1/jobs/train-1/logs" if query.contains("offset") => Answer::Stream(Box::new(|_| ())),
+            "GET /api/v1/jobs/train-1/logs" => {
+                let log = log.clone();
+                Answer::Stream(Box::new(move |to| log(to)))
+            }
+            _ => json(&job()),
+        }
+    })
+}
+
+const RUN: [&str; 7] = ["job", "run", "src", "--name", "train", "--", "true"];
+
+/// Starts the command line with pipes that the test holds.
+fn started(server: &Fake, words: &[&str]) -> Child {
+    let mut command = muonic(&server.url, words);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Its exit code and what it said.
+fn end_of(mut child: Child) -> (i32, String) {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code().unwrap(), said)
+}
+
+/// Reads stdout up to this line.
+fn read_until(child: &mut Child, line: &str) {
+    // Not buffered beyond the line: what comes later is not for this reader.
+    let mut lines = BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|read| read.unwrap().ends_with(line)), "'{line}' did not come");
+}
+
+#[test]
+fn a_job_has_its_verdict_though_nobody_reads_its_log() {
+    let (gone, over) = (Gate::default(), Gate::default());
+    let server = with_job(
+        {
+            let over = over.clone();
+            move || match over.is_open() {
+                false => job(JobState::Running, Some(Phase::Running), None),
+                true => job(JobState::Failed, None, Some("exited with code 3")),
+            }
+        },
+        {
+            let gone = gone.clone();
+            move |to| {
+                to.write_all(b"first\n").unwrap();
+                gone.wait();
+                // The program may end too early, and its connection with it.
+                let _ = to.write_all(b"second\n");
+                over.open();
+            }
+        },
+    );
+    let mut child = started(&server, &RUN);
+    read_until(&mut child, "first");
+    drop(child.stdout.take());
+    gone.open();
+    let (code, said) = end_of(child);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("error: train-1 failed: exited with code 3"), "{said}");
+}
+
+#[test]
+fn a_wait_has_its_verdict_though_nobody_reads_it() {
+    let (asked, gone) = (Gate::default(), Gate::default());
+    let server = Fake::start({
+        let (asked, gone) = (asked.clone(), gone.clone());
+        move |_| {
+            asked.open();
+            gone.wait();
+            json(&job(JobState::Failed, None, None))
+        }
+    });
+    let mut child = started(&server, &["job", "wait", "train-1"]);
+    asked.wait();
+    drop(child.stdout.take());
+    gone.open();
+    assert_eq!(end_of(child).0, 1);
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_quietly() {
+    let gone = Gate::default();
+    let server = with_job(|| job(JobState::Running, Some(Phase::Running), None), {
+        let gone = gone.clone();
+        move |to| {
+            to.write_all(b"first\n").unwrap();
+            gone.wait();
+            let _ = to.write_all(b"second\n");
+        }
+    });
+    let mut child = started(&server, &["job", "logs", "-f", "train-1"]);
+    read_until(&mut child, "first");
+    drop(child.stdout.take());
+    gone.open();
+    assert_eq!(end_of(child), (0, String::new()));
+}
+
+#[test]
+fn running_is_not_told_after_the_first_words_of_the_command() {
+    for speaks in [true, false] {
+        let [begun, told, over] = [(); 3].map(|()| Gate::default());
+        let server = with_job(
+            {
+                let [begun, told, over] = [&begun, &told, &over].map(Gate::clone);
+                move || match (begun.is_open(), over.is_open()) {
+                    (_, true) => job(JobState::Succeeded, None, None),
+                    (true, _) => {
+                        told.open();
+                        job(JobState::Running, Some(Phase::Running), None)
+                    }
+                    _ => job(JobState::Starting, Some(Phase::Fetching), None),
+                }
+            },
+            {
+                let over = over.clone();
+                move |to| {
+                    to.write_all(if speaks { b"first\n" } else { b"" }).unwrap();
+                    over.wait();
+                }
+            },
+        );
+        let mut child = started(&server, &RUN);
+        if speaks {
+            read_until(&mut child, "first");
+        }
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line == "[train-1] fetching code and inputs"));
+        begun.open();
+        if !speaks {
+            assert_eq!(said.next().unwrap(), "[train-1] running");
+        }
+        told.wait();
+        over.open();
+        let rest: Vec<_> = said.collect();
+        assert!(rest.iter().all(|line| !line.contains("running")), "{rest:?}");
+        assert!(rest.iter().any(|line| line.contains("succeeded")), "{rest:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
