@@ -1,0 +1,82 @@
+//! The one program: server, shim, replica and client.
+
+mod config;
+mod folder;
+mod listen;
+mod log;
+mod machine;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use muonic_cli::{EXIT_CODES, Global};
+
+/// The AI cloud that one person can run: data, compute, training, deployment
+/// and operation in one program
+#[derive(Debug, Parser)]
+#[command(name = "muonic", version, after_help = EXIT_CODES, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Program,
+}
+
+#[derive(Debug, Subcommand)]
+enum Program {
+    Up(up::Args),
+    /// Serve a model
+    Serve(muonic_serve::Args),
+    /// Supervise one task; started by engines
+    #[command(hide = true)]
+    Shim {
+        /// The unit's folder.
+        #[arg(long, value_name = "DIR")]
+        unit: PathBuf,
+    },
+    /// Print the reference of all commands as Markdown
+    #[command(hide = true)]
+    Reference,
+    #[command(flatten)]
+    Client(muonic_cli::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Program::Up(args) => server(&args, &cli.global),
+        Program::Serve(args) => {
+            log::start("info", config::LogFormat::Text);
+            report(muonic_serve::run(args))
+        }
+        Program::Shim { unit } => muonic_shim::run(&unit).into(),
+        Program::Reference => {
+            print!("{}", muonic_cli::reference(Cli::command()));
+            ExitCode::SUCCESS
+        }
+        Program::Client(command) => muonic_cli::run(&cli.global, command, Cli::command),
+    }
+}
+
+fn server(args: &up::Args, global: &Global) -> ExitCode {
+    match global.data_dir() {
+        Some(data) => report(up::run(args, &data)),
+        None => {
+            eprintln!("error: there is no home folder to keep the data in\nhint: name a data folder with --data");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Bad configuration is bad input (2); anything else failed (1).
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(if e.is::<config::Error>() { 2 } else { 1 })
+        }
+    }
+}
