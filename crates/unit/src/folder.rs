@@ -69,7 +69,17 @@ pub struct Folder {
 
 /// Held by the supervisor of a unit as long as it lives.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that another thread has
+    /// forked a moment ago keeps it open until it becomes its program.
+    fn drop(&mut self) {
+        let mut free = whole_file();
+        free.l_type = libc::F_UNLCK as libc::c_short;
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&free));
+    }
+}
 
 impl Folder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -228,6 +238,35 @@ mod tests {
         drop(lock);
         assert!(!folder.is_locked().unwrap());
         assert!(folder.try_lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_that_was_let_go_is_free_though_a_fork_has_it_open() {
+        use std::io::Read;
+        use std::os::unix::process::CommandExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let lock = folder.try_lock().unwrap().expect("free");
+        let (mut forked, says) = io::pipe().unwrap();
+        let (waits, go_on) = io::pipe().unwrap();
+        let starts = std::thread::spawn(move || {
+            let mut command = std::process::Command::new("true");
+            let between = move || {
+                nix::unistd::write(&says, b"x").map_err(io::Error::from)?;
+                nix::unistd::read(&waits, &mut [0]).map_err(io::Error::from)?;
+                Ok(())
+            };
+            // SAFETY: between fork and exec only `write` and `read` are called.
+            unsafe { command.pre_exec(between) };
+            command.status().unwrap()
+        });
+        forked.read_exact(&mut [0]).unwrap();
+        drop(lock);
+        let locked = folder.is_locked().unwrap();
+        (&go_on).write_all(b"x").unwrap();
+        assert!(starts.join().unwrap().success());
+        assert!(!locked);
     }
 
     #[test]
