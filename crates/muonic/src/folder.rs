@@ -26,7 +26,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// What a killed server had just forked holds its lock until it becomes
 /// another program: moments, so a restart that meets it waits.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An opened data folder; the lock goes with it.
