@@ -97,6 +97,12 @@ fn jobs_are_run_watched_and_stopped() {
     let lacks = ["job", "run", dir, "--resources", "cpu=9999", "--", "true"];
     fails(&server, &lacks, 2, "cpu");
     fails(&server, &["job", "run", dir, "--input", "train=none", "--", "true"], 3, "none");
+
+    let tried = run(&["--retries", "1"], &["sh", "run.sh", "3"]);
+    let said = stderr(&tried);
+    assert!(said.contains("[job-4] attempt 1 exited with code 3\n[job-4] tries again in 1s\n"), "{said}");
+    assert_eq!(said.matches("tries again").count(), 1, "{said}");
+    assert!(!said.contains("queued"), "{said}");
 }
 
 #[test]

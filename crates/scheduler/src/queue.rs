@@ -68,7 +68,7 @@ pub fn plan(capacity: &Resources, waiting: &[Waiting], holding: &[Holding]) -> V
             places.push(Place {
                 id: job.id.clone(),
                 admit: false,
-                reason: format!("tries again in {} s", job.rests_s.ceil() as u64),
+                reason: format!("tries again in {}s", job.rests_s.ceil() as u64),
                 estimate: StartEstimate {
                     ahead,
                     starts_in_s: Some(job.rests_s),

@@ -125,7 +125,7 @@ impl Jobs {
             HashMap::new()
         };
         let jobs = jobs.into_iter().map(|mut job| {
-            add_outlook(&mut job, &mut outlook);
+            add_outlook(&mut job, &mut outlook, now);
             add_running_cost(&mut job, &self.admission, now);
             job
         });
@@ -287,9 +287,11 @@ impl Jobs {
     /// Adds what the metastore cannot know: the estimate and the running cost.
     async fn complete(&self, mut job: Job) -> Result<Job> {
         let now = self.clock.now();
-        if job.state == JobState::Queued {
-            add_outlook(&mut job, &mut outlook(&*self.meta, &self.admission, now).await?);
-        }
+        let mut outlook = match job.state {
+            JobState::Queued => outlook(&*self.meta, &self.admission, now).await?,
+            _ => HashMap::new(),
+        };
+        add_outlook(&mut job, &mut outlook, now);
         add_running_cost(&mut job, &self.admission, now);
         Ok(job)
     }
@@ -364,12 +366,15 @@ fn own_attempt(caller: &Principal, attempt: &AttemptId) -> Result<()> {
 }
 
 /// Why a queued job waits; after a failed attempt, what happened to that too.
-fn add_outlook(job: &mut Job, outlook: &mut HashMap<JobId, (String, StartEstimate)>) {
+fn add_outlook(job: &mut Job, outlook: &mut HashMap<JobId, (String, StartEstimate)>, now: muonic_types::Timestamp) {
+    // A rest that is over is none.
+    job.not_before = job.not_before.filter(|at| job.state == JobState::Queued && *at > now);
     let Some((waits, estimate)) = outlook.remove(&job.id) else { return };
     job.estimate = Some(estimate);
     job.reason = match (waits.is_empty(), job.reason.take()) {
         (true, reason) => reason,
         (false, None) => Some(waits),
+        (false, Some(before)) if job.not_before.is_some() => Some(format!("{waits}: {before}")),
         (false, Some(before)) => Some(format!("{waits}; {before}")),
     };
 }

@@ -82,7 +82,13 @@ async fn a_lost_attempt_is_tried_again_and_the_stale_shim_is_refused() {
     cloud.jobs.claim(&stale, &first, "shim").await.expect("claimed");
     cloud.engine.end(&task("t-1.1"), "killed by signal 9");
     until("the attempt is lost", async || (state(&cloud, "t-1").await == JobState::Queued).then_some(())).await;
+    let look = async || cloud.jobs.get(&cloud.admin, &"t-1".parse().expect("a job")).await.expect("a job");
+    let resting = look().await;
+    let reason = resting.reason.expect("a reason");
+    assert!(reason.starts_with("tries again in 1s: attempt 1 "), "{reason}");
+    assert!(resting.not_before.is_some());
     cloud.clock.forward(Duration::from_secs(2));
+    assert_eq!(look().await.not_before, None, "a rest that is over is none");
     cloud.events.wake_dispatcher();
     launched(&cloud, "t-1.2").await;
     let done = cloud.jobs.finish(&stale, &first, report(Exit::Code { code: 0 })).await;

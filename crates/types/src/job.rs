@@ -139,7 +139,7 @@ pub struct Job {
     pub started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// Not before this instant (back-off before a retry).
+    /// Not before this instant: only while it rests before a retry.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub not_before: Option<Timestamp>,
     pub attempts: Vec<Attempt>,

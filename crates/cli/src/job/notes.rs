@@ -3,6 +3,7 @@
 
 use muonic_types::job::{Attempt, AttemptState, Job, JobState, Phase};
 
+use super::reason_parts;
 use crate::render::human;
 
 /// `log_shown`: since the last note some of the log was. It may be of the command.
@@ -12,15 +13,15 @@ pub(crate) fn notes(before: Option<&Job>, now: &Job, log_shown: bool) -> Vec<Str
         let was = before.and_then(|job| job.attempts.iter().find(|a| a.number == attempt.number));
         lines.extend(attempt_notes(was, attempt, now, log_shown));
     }
-    lines.extend(changed(before.and_then(waits), waits(now)));
+    if let Some(wait) = waits(now)
+        && before.and_then(waits).is_none_or(|was| was.key != wait.key)
+    {
+        lines.push(wait.text);
+    }
     if now.cancel_requested && !now.state.is_final() && !before.is_some_and(|job| job.cancel_requested) {
         lines.push("stopping".to_owned());
     }
     lines.into_iter().map(|line| format!("[{}] {line}", now.id)).collect()
-}
-
-fn changed(before: Option<String>, now: Option<String>) -> Option<String> {
-    if before == now { None } else { now }
 }
 
 /// How the queue sees a job that nobody will watch.
@@ -28,13 +29,32 @@ pub(crate) fn accepted(job: &Job) -> Option<String> {
     (job.state == JobState::Queued).then(|| format!("[{}] {}, asks for {}", job.id, place(job), job.spec.resources))
 }
 
-fn waits(job: &Job) -> Option<String> {
+/// What a queued job is told to wait for.
+struct Wait {
+    text: String,
+    /// Told again only where this differs: a countdown is told once.
+    key: String,
+}
+
+fn waits(job: &Job) -> Option<Wait> {
     if job.state != JobState::Queued {
         return None;
     }
+    let reason = wait_reason(job);
+    if let Some(rest) = job.not_before {
+        return reason.map(|text| Wait { text: text.to_owned(), key: rest.to_string() });
+    }
     // What starts at once need not be told to wait.
     let at_once = job.estimate.as_ref().is_some_and(|e| e.ahead == 0 && e.starts_in_s.is_some_and(|s| s < 1.0));
-    (!at_once || job.reason.is_some()).then(|| place(job))
+    (!at_once || reason.is_some()).then(|| Wait { text: place(job), key: place(job) })
+}
+
+/// The reason without how the attempt before ended, which was told as it ended.
+fn wait_reason(job: &Job) -> Option<&str> {
+    let reason = job.reason.as_deref()?;
+    let before = job.attempts.iter().map(|a| a.number).max().map(|last| format!("attempt {last} "));
+    let waits = before.and_then(|text| reason.find(&text)).map_or(reason, |at| &reason[..at]);
+    Some(waits.trim_end_matches([' ', ';', ':'])).filter(|waits| !waits.is_empty())
 }
 
 fn place(job: &Job) -> String {
@@ -51,7 +71,7 @@ fn place(job: &Job) -> String {
             None => text.push_str(&format!(", start not known ({})", estimate.basis)),
         }
     }
-    if let Some(reason) = &job.reason {
+    if let Some(reason) = wait_reason(job) {
         text.push_str(&format!(": {reason}"));
     }
     text
@@ -93,8 +113,10 @@ fn attempt_notes(was: Option<&Attempt>, attempt: &Attempt, job: &Job, log_shown:
     }
     // The end of the last attempt is told with the end of the job.
     if ended && !job.state.is_final() && was.is_none_or(|a| a.state != AttemptState::Finished) {
-        let how = attempt.message.as_deref().unwrap_or("it ended");
-        lines.push(format!("attempt {} ended: {how}", attempt.number));
+        lines.push(match attempt.message.as_deref().map(|message| reason_parts(message).0) {
+            Some(how) => format!("attempt {} {how}", attempt.number),
+            None => format!("attempt {} ended", attempt.number),
+        });
     }
     lines
 }
@@ -159,10 +181,26 @@ mod tests {
         let mut again = running.clone();
         again.state = JobState::Queued;
         again.attempts[0].state = AttemptState::Finished;
-        again.attempts[0].message = Some("exit code 3".into());
+        again.attempts[0].message = Some("exited with code 3; the log ends:\nboom".into());
+        again.not_before = Some("2026-11-03T12:00:08Z".parse().unwrap());
+        again.reason = Some("tries again in 4s: attempt 1 exited with code 3; the log ends:\nboom".into());
+        again.estimate = Some(StartEstimate { ahead: 0, starts_in_s: Some(4.0), basis: "the pause".into() });
         assert_eq!(
             notes(Some(&running), &again, false),
-            ["[train-1] attempt 1 ended: exit code 3", "[train-1] queued"]
+            ["[train-1] attempt 1 exited with code 3", "[train-1] tries again in 4s"]
+        );
+        let mut later = again.clone();
+        later.reason = Some("tries again in 3s: attempt 1 exited with code 3; the log ends:\nboom".into());
+        assert!(notes(Some(&again), &later, false).is_empty(), "a countdown is told once");
+        later.not_before = None;
+        later.reason = Some("attempt 1 exited with code 3; the log ends:\nboom".into());
+        later.estimate.as_mut().unwrap().starts_in_s = Some(0.0);
+        assert!(notes(Some(&again), &later, false).is_empty(), "what starts at once does not wait");
+        later.estimate.as_mut().unwrap().starts_in_s = None;
+        later.reason = Some("waits for cpu=2 (1 free); attempt 1 exited with code 3".into());
+        assert_eq!(
+            notes(Some(&again), &later, false),
+            ["[train-1] queued, next in line, start not known (the pause): waits for cpu=2 (1 free)"]
         );
         let mut second = again.clone();
         second.state = JobState::Starting;

@@ -1,7 +1,7 @@
 //! Jobs as a table and as a page.
 
 use muonic_types::Timestamp;
-use muonic_types::job::{Attempt, AttemptState, Exit, Job, JobState};
+use muonic_types::job::{Attempt, AttemptState, Exit, Job, JobState, StartEstimate};
 
 use super::reason_parts;
 use crate::render::page::INDENT;
@@ -47,13 +47,9 @@ pub(super) fn page(job: &Job, now: Timestamp, screen: Screen) -> String {
     let mut page = Page::new(screen, &job.id).line("state", job.state.as_str());
     let (first, rest) = reason_parts(job.reason.as_deref().unwrap_or_default());
     page = page.maybe("reason", Some(first).filter(|r| !r.is_empty() && *r != job.state.as_str()));
-    if let Some(estimate) = &job.estimate {
-        let when = estimate.starts_in_s.map_or("not known".to_owned(), |s| format!("in about {}", human::duration(s)));
-        page = page.line(
-            "starts",
-            format!("{when}, {} ahead ({})", human::count(estimate.ahead.into(), "job"), estimate.basis),
-        );
-    }
+    // A rest is told by its reason already.
+    let estimate = job.estimate.as_ref().filter(|_| job.not_before.is_none());
+    page = page.maybe("starts", estimate.map(starts));
     page.line("command", spec.command.join(" "))
         .line("resources", spec.resources)
         .maybe("inputs", pairs(spec.inputs.iter().map(|(channel, data)| format!("{channel}={data}")).collect()))
@@ -72,6 +68,19 @@ pub(super) fn page(job: &Job, now: Timestamp, screen: Screen) -> String {
         .section("metrics", &metrics(job))
         .section("attempts", &attempts(&job.attempts, now, screen))
         .text()
+}
+
+fn starts(estimate: &StartEstimate) -> String {
+    let when = match estimate.starts_in_s {
+        Some(s) if s < 1.0 => "now".to_owned(),
+        Some(s) => format!("in about {}", human::duration(s)),
+        None => "not known".to_owned(),
+    };
+    let ahead = match estimate.ahead {
+        0 => String::new(),
+        n => format!(", {} ahead", human::count(n.into(), "job")),
+    };
+    format!("{when}{ahead} ({})", estimate.basis)
 }
 
 fn metrics(job: &Job) -> String {
@@ -163,5 +172,19 @@ attempts
   1       finished  4.5s  exit code 3
 "
         );
+    }
+
+    #[test]
+    fn a_rest_is_told_once_and_a_wait_with_its_estimate() {
+        let now = "2026-11-03T12:00:05Z".parse().unwrap();
+        let mut queued = job(JobState::Queued);
+        queued.estimate = Some(StartEstimate { ahead: 1, starts_in_s: Some(41.0), basis: "past runs".into() });
+        let text = page(&queued, now, Screen::PIPE);
+        assert!(text.contains("  starts        in about 41.0s, 1 job ahead (past runs)\n"), "{text}");
+        queued.not_before = Some("2026-11-03T12:00:08Z".parse().unwrap());
+        queued.reason = Some("tries again in 3s: attempt 1 exited with code 3".into());
+        let text = page(&queued, now, Screen::PIPE);
+        assert!(text.contains("  reason        tries again in 3s: attempt 1 exited with code 3\n"), "{text}");
+        assert!(!text.contains("starts"), "{text}");
     }
 }
