@@ -39,7 +39,7 @@ pub struct CreateArgs {
     #[arg(long)]
     role: GivenRole,
     /// How long it is valid, such as 12h or 30d; for ever without
-    #[arg(long, value_name = "DURATION", value_parser = parse::seconds_min_1)]
+    #[arg(long, value_name = "DURATION", value_parser = parse::lifetime)]
     expires: Option<u64>,
 }
 

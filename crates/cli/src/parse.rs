@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muonic_types::job::MetricPattern;
+use muonic_types::job::{GRACE_S_MAX, MetricPattern, TIME_LIMIT_S_MAX};
 use muonic_types::{Name, Resources, VersionRef};
 use serde_json::Value;
 
@@ -49,6 +49,22 @@ pub(crate) fn seconds_min_1(text: &str) -> Result<u64, String> {
         0 => Err(format!("'{text}' is no time at all: give a second or more")),
         some => Ok(some),
     }
+}
+
+pub(crate) fn time_limit(text: &str) -> Result<u64, String> {
+    at_most(TIME_LIMIT_S_MAX, "365d", seconds_min_1(text)?)
+}
+
+pub(crate) fn grace(text: &str) -> Result<u64, String> {
+    at_most(GRACE_S_MAX, "1h", seconds(text)?)
+}
+
+pub(crate) fn lifetime(text: &str) -> Result<u64, String> {
+    at_most(36_500 * 86_400, "36500d", seconds_min_1(text)?)
+}
+
+fn at_most(most: u64, shown: &str, given: u64) -> Result<u64, String> {
+    if given > most { Err(format!("it is longer than {shown}: give {shown} or less")) } else { Ok(given) }
 }
 
 fn pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), String> {
@@ -149,6 +165,9 @@ mod tests {
         assert_eq!(seconds_min_1("1s").unwrap(), 1);
         assert_eq!(seconds_min_1("0").unwrap_err(), "'0' is no time at all: give a second or more");
         assert!(seconds_min_1("250ms").unwrap_err().contains("whole number"));
+        assert_eq!((time_limit("365d"), grace("1h")), (Ok(365 * 86_400), Ok(3_600)));
+        assert_eq!(time_limit("366d").unwrap_err(), "it is longer than 365d: give 365d or less");
+        assert_eq!(grace("3601").unwrap_err(), "it is longer than 1h: give 1h or less");
     }
 
     #[test]

@@ -97,6 +97,8 @@ fn jobs_are_run_watched_and_stopped() {
     let lacks = ["job", "run", dir, "--resources", "cpu=9999", "--", "true"];
     fails(&server, &lacks, 2, "cpu");
     fails(&server, &["job", "run", dir, "--input", "train=none", "--", "true"], 3, "none");
+    fails(&server, &["job", "run", dir, "--time-limit", "366d", "--", "true"], 2, "--time-limit");
+    fails(&server, &["job", "run", dir, "--metric", "loss=(", "--", "true"], 2, "unclosed group");
 
     let tried = run(&["--retries", "1"], &["sh", "run.sh", "3"]);
     let said = stderr(&tried);

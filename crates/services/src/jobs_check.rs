@@ -1,6 +1,6 @@
 //! What a job, its metrics and its report must be like. Pure.
 
-use muonic_types::job::{MetricPoint, NewJob};
+use muonic_types::job::{GRACE_S_MAX, MetricPoint, NewJob, TIME_LIMIT_S_MAX};
 use muonic_types::task::ExitReport;
 use muonic_types::{ErrorCode, Resources};
 
@@ -15,7 +15,6 @@ const PATTERN_BYTES_MAX: usize = 1 << 10;
 const METRIC_NAME_MAX: usize = 250;
 const POINTS_MAX: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-const TIME_LIMIT_S_MAX: u64 = 365 * 86_400;
 /// Less memory than this starts nothing useful.
 const MEMORY_MIN: u64 = 4 << 20;
 
@@ -66,8 +65,8 @@ pub(crate) fn check(new: &NewJob, capacity: &Resources) -> Result<()> {
     if spec.time_limit_s.is_some_and(|s| s == 0 || s > TIME_LIMIT_S_MAX) {
         return bad(format!("time_limit_s must be between 1 and {TIME_LIMIT_S_MAX}"));
     }
-    if spec.grace_s > 3_600 {
-        return bad("grace_s must be between 0 and 3600".to_owned());
+    if spec.grace_s > GRACE_S_MAX {
+        return bad(format!("grace_s must be between 0 and {GRACE_S_MAX}"));
     }
     if spec.retries > 100 {
         return bad("retries must be between 0 and 100".to_owned());
@@ -105,15 +104,23 @@ fn check_patterns(new: &NewJob) -> Result<()> {
                 ))
                 .hint("for example 'loss=([0-9.]+)'"));
             }
-            Err(_) => {
+            Err(error) => {
                 return Err(Error::invalid(format!(
-                    "the pattern of metric '{}' is not a regular expression",
-                    pattern.name
+                    "the pattern of metric '{}' is not a regular expression: {}",
+                    pattern.name,
+                    regex_reason(&error)
                 )));
             }
         }
     }
     Ok(())
+}
+
+/// The sentence in an error that also draws the pattern with a mark below it.
+fn regex_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").trim_end_matches('.').to_owned()
 }
 
 pub(crate) fn check_resources(wanted: &Resources, capacity: &Resources) -> Result<()> {

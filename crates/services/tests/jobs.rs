@@ -8,7 +8,7 @@ use std::time::Duration;
 use muonic_ports::Clock;
 use muonic_ports::routes::Authenticator;
 use muonic_types::ErrorCode;
-use muonic_types::job::{Exit, JobState};
+use muonic_types::job::{Exit, JobState, MetricPattern};
 use muonic_types::task::ExitReport;
 use support::{Cloud, job, task, until};
 
@@ -54,6 +54,19 @@ async fn a_job_starts_runs_and_succeeds_and_its_key_dies_with_it() {
     assert!(cloud.keys.authenticate(&cloud.engine.token(&task("t-1.1"))).is_err());
     let done = cloud.jobs.get(&cloud.admin, &"t-1".parse().expect("a job")).await.expect("a job");
     assert!((done.cost_usd - 0.01).abs() < 1e-6, "10 s at 3.6 USD an hour: {}", done.cost_usd);
+}
+
+#[tokio::test]
+async fn a_pattern_that_is_none_is_refused_with_the_reason() {
+    let cloud = Cloud::new(1000).await;
+    for (regex, why) in [("loss=(", "unclosed group"), ("(a{1000}){1000}", "exceeds size limit")] {
+        let mut new = job("t", "1");
+        new.spec.metrics = vec![MetricPattern { name: "loss".to_owned(), regex: regex.to_owned() }];
+        let error = cloud.jobs.submit(&cloud.admin, new).await.expect_err("no pattern");
+        let said = error.to_string();
+        assert!(said.contains("metric 'loss' is not a regular expression: ") && said.contains(why), "{said}");
+        assert!(!said.contains('\n'), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -67,6 +67,11 @@ pub struct JobSpec {
     pub metrics: Vec<MetricPattern>,
 }
 
+/// Longest time limit: a year.
+pub const TIME_LIMIT_S_MAX: u64 = 365 * 86_400;
+/// Longest time between the request to stop and the end.
+pub const GRACE_S_MAX: u64 = 3_600;
+
 fn default_resources() -> Resources {
     Resources { cpu: crate::Cpu::milli(1000), memory: crate::Memory::mib(1024), gpu: 0 }
 }

@@ -56,11 +56,11 @@ pub struct RunArgs {
     /// Higher goes first; -1000 to 1000
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     priority: i32,
-    /// Stop an attempt that runs longer, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = parse::seconds_min_1)]
+    /// Stop an attempt that runs longer, such as 10m; at most 365d
+    #[arg(long, value_name = "DURATION", value_parser = parse::time_limit)]
     time_limit: Option<u64>,
-    /// Time between the request to stop (SIGTERM) and the end (SIGKILL)
-    #[arg(long, value_name = "DURATION", value_parser = parse::seconds, default_value = "10s")]
+    /// Time between the request to stop (SIGTERM) and the end (SIGKILL); at most 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse::grace, default_value = "10s")]
     grace: u64,
     /// How often to try again after a failure
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
