@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muonic_types::job::{GRACE_S_MAX, MetricPattern, TIME_LIMIT_S_MAX};
-use muonic_types::{Name, Resources, VersionRef};
+use muonic_types::{Invalid, Name, Resources, VersionRef};
 use serde_json::Value;
 
 /// `90`, `90s`, `10m`, `1h30m`, `30d`, `250ms`. A bare number is seconds.
@@ -110,7 +110,31 @@ pub(crate) fn metric(text: &str) -> Result<MetricPattern, String> {
 
 /// `cpu=1,memory=1Gi`; what is not named has the default.
 pub(crate) fn resources(base: Resources) -> impl Fn(&str) -> Result<Resources, String> + Clone {
-    move |text| Resources::parse_over(base, text).map_err(|e| e.to_string())
+    move |text| {
+        let all = Resources::parse_over(base, text).map_err(|e| e.to_string())?;
+        if all.cpu.milli == 0 {
+            return Err("cpu must be more than 0".to_owned());
+        }
+        if all.memory.bytes == 0 {
+            return Err("memory must be more than 0".to_owned());
+        }
+        Ok(all)
+    }
+}
+
+/// Resources of which only some are named: the others are known later.
+#[derive(Debug, Clone)]
+pub(crate) struct PartialResources(String);
+
+impl PartialResources {
+    pub(crate) fn over(&self, base: Resources) -> Result<Resources, Invalid> {
+        Resources::parse_over(base, &self.0)
+    }
+}
+
+/// `cpu=1`; what is not named is filled in by [`PartialResources::over`].
+pub(crate) fn partial_resources(base: Resources) -> impl Fn(&str) -> Result<PartialResources, String> + Clone {
+    move |text| resources(base)(text).map(|_| PartialResources(text.to_owned()))
 }
 
 /// A job's name from its folder's name.
@@ -168,6 +192,19 @@ mod tests {
         assert_eq!((time_limit("365d"), grace("1h")), (Ok(365 * 86_400), Ok(3_600)));
         assert_eq!(time_limit("366d").unwrap_err(), "it is longer than 365d: give 365d or less");
         assert_eq!(grace("3601").unwrap_err(), "it is longer than 1h: give 1h or less");
+    }
+
+    #[test]
+    fn resources_are_filled_in_and_named_once() {
+        let base = Resources::parse_over(Resources::default(), "cpu=250m,memory=256Mi").unwrap();
+        assert_eq!(resources(base)("cpu=2").unwrap().to_string(), "cpu=2 memory=256Mi");
+        let bad = |text| resources(base)(text).unwrap_err();
+        assert_eq!(bad("cpu=1,cpu=2"), "'cpu' is named twice: name each resource once");
+        assert_eq!(bad("cpu=0"), "cpu must be more than 0");
+        let asked = partial_resources(base)("memory=1Gi").unwrap();
+        let before = Resources::parse_over(base, "cpu=4,gpu=1").unwrap();
+        assert_eq!(asked.over(before).unwrap().to_string(), "cpu=4 memory=1Gi gpu=1");
+        assert!(partial_resources(base)("disk=1").is_err());
     }
 
     #[test]

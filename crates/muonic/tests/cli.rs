@@ -121,6 +121,8 @@ fn models_are_named_served_asked_and_taken_back() {
     assert!(server.ok(&["model", "ls"]).contains("champion"));
     fails(&server, &["model", "show", "m@loser"], 3, "loser");
 
+    fails(&server, &["deploy", "m", "--resources", "cpu=0.1,cpu=1"], 2, "'cpu' is named twice");
+
     let small = ["--resources", "cpu=0.1,memory=128Mi"];
     let mut deploy = vec!["deploy", "m@champion"];
     deploy.extend(small);
@@ -134,8 +136,10 @@ fn models_are_named_served_asked_and_taken_back() {
     fails(&server, &["predict", "m", "nonsense"], 2, "JSON");
     fails(&server, &["predict", "nobody", "[[1, 2]]"], 3, "nobody");
 
-    server.ok(&["endpoint", "release", "m", "m@2"]);
+    server.ok(&["endpoint", "release", "m", "m@2", "--resources", "cpu=0.2"]);
     let shown = json(&server, &["endpoint", "show", "m"]);
+    let resources = &shown["revisions"][0]["resources"];
+    assert_eq!((&resources["cpu"], &resources["memory"]), (&"200m".into(), &"128Mi".into()), "{resources}");
     assert_eq!((&shown["active"], &shown["state"]), (&2.into(), &"ready".into()), "{shown}");
     let log = || server.ok(&["endpoint", "logs", "m"]);
     until("the replica's log arrives", || log().contains("serving m@2").then_some(()));

@@ -8,11 +8,11 @@ use muonic_ports::metastore::NewRevisionRecord;
 use muonic_ports::object_store::ByteStream;
 use muonic_ports::{Clock, Logs, Metastore};
 use muonic_types::endpoint::{
-    Endpoint, EndpointList, NewEndpoint, NewRevision, Replica, ReplicaState, RevisionState, Rollback,
+    Endpoint, EndpointList, NewEndpoint, NewRevision, RESOURCES, Replica, ReplicaState, RevisionState, Rollback,
 };
 use muonic_types::key::Principal;
 use muonic_types::task::{LogAppended, ReplicaFailed, ReplicaReady, ReplicaSpec};
-use muonic_types::{Cpu, ErrorCode, Memory, Name, ReplicaId, Resources, Timestamp, UnitId};
+use muonic_types::{ErrorCode, Name, ReplicaId, Timestamp, UnitId};
 
 use crate::auth::{Action, authorise};
 use crate::{Admission, Error, Events, Result, jobs_check, logs};
@@ -22,8 +22,6 @@ const ENDPOINTS_MAX: usize = 1_000;
 /// Bytes of log kept of each replica.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
-/// What a replica asks for where nobody says.
-const RESOURCES: Resources = Resources { cpu: Cpu::milli(250), memory: Memory::mib(256), gpu: 0 };
 
 pub struct Endpoints {
     pub(crate) meta: Arc<dyn Metastore>,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::ModelVersionId;
-use crate::{Name, ProjectId, ReplicaId, Resources, Timestamp, VersionRef};
+use crate::{Cpu, Memory, Name, ProjectId, ReplicaId, Resources, Timestamp, VersionRef};
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +24,9 @@ pub struct NewEndpoint {
     #[serde(flatten)]
     pub revision: NewRevision,
 }
+
+/// What a replica gets where nothing is said.
+pub const RESOURCES: Resources = Resources { cpu: Cpu::milli(250), memory: Memory::mib(256), gpu: 0 };
 
 /// What a new revision serves.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::ModelVersionId;
-use crate::{AttemptId, Digest, JobId, Name, ProjectId, Resources, Timestamp, VersionRef};
+use crate::{AttemptId, Cpu, Digest, JobId, Memory, Name, ProjectId, Resources, Timestamp, VersionRef};
 
 /// What to run. Sent by people, kept as it was sent with versions resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -67,13 +67,15 @@ pub struct JobSpec {
     pub metrics: Vec<MetricPattern>,
 }
 
+/// What a job gets where nothing is said.
+pub const RESOURCES: Resources = Resources { cpu: Cpu::milli(1000), memory: Memory::mib(1024), gpu: 0 };
 /// Longest time limit: a year.
 pub const TIME_LIMIT_S_MAX: u64 = 365 * 86_400;
 /// Longest time between the request to stop and the end.
 pub const GRACE_S_MAX: u64 = 3_600;
 
 fn default_resources() -> Resources {
-    Resources { cpu: crate::Cpu::milli(1000), memory: crate::Memory::mib(1024), gpu: 0 }
+    RESOURCES
 }
 
 fn default_grace_s() -> u64 {

@@ -185,10 +185,15 @@ impl fmt::Display for Resources {
 impl Resources {
     pub fn parse_over(base: Self, text: &str) -> Result<Self, Invalid> {
         let mut out = base;
+        let mut named = Vec::new();
         for part in text.split([',', ' ']).filter(|p| !p.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| {
                 Invalid::new(format!("'{}' is not a resource: write name=amount such as cpu=1", clip(part)))
             })?;
+            if named.contains(&key) {
+                return Err(Invalid::new(format!("'{}' is named twice: name each resource once", clip(key))));
+            }
+            named.push(key);
             match key {
                 "cpu" => out.cpu = value.parse()?,
                 "memory" => out.memory = value.parse()?,

@@ -56,6 +56,12 @@ proptest! {
 }
 
 #[test]
+fn a_resource_is_named_once() {
+    let twice = Resources::parse_over(Resources::default(), "cpu=1,memory=1Gi cpu=2").unwrap_err();
+    assert_eq!(twice.0, "'cpu' is named twice: name each resource once");
+}
+
+#[test]
 fn amounts_read_numbers_and_text() {
     let r: Resources = serde_json::from_str(r#"{"cpu": 0.5, "memory": "1Gi", "gpu": 2}"#).unwrap();
     assert_eq!((r.cpu, r.memory, r.gpu), (Cpu::milli(500), Memory::mib(1024), 2));

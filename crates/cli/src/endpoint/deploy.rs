@@ -1,6 +1,6 @@
 //! `muonic deploy`
 
-use muonic_types::endpoint::{Endpoint, NewEndpoint};
+use muonic_types::endpoint::{Endpoint, NewEndpoint, RESOURCES};
 use muonic_types::{Name, VersionRef};
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ impl DeployArgs {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let name = self.name.unwrap_or_else(|| self.model.name.clone());
-        let revision = self.size.revision(self.model)?;
+        let revision = self.size.revision(self.model, || Ok(RESOURCES))?;
         let endpoint = client.endpoint_create(&NewEndpoint { name, revision })?;
         let endpoint = wait::until_served(context, endpoint, &self.waiting)?;
         if self.waiting.detach {

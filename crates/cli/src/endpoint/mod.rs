@@ -8,13 +8,13 @@ mod wait;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use muonic_types::endpoint::{Endpoint, NewRevision};
+use muonic_types::endpoint::{Endpoint, NewRevision, RESOURCES};
 use muonic_types::{ErrorCode, Name, ReplicaId, Resources, VersionRef};
 
 use crate::context::{Context, note};
 use crate::failure::{Exit, Failure, Outcome, Result};
 use crate::link::{Link, ask};
-use crate::parse;
+use crate::parse::{self, PartialResources};
 use crate::progress::Spinner;
 
 pub use deploy::DeployArgs;
@@ -100,21 +100,20 @@ struct Size {
     /// Processes that serve it; 1, or as many as the revision before, without
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
     replicas: Option<u32>,
-    /// What each replica asks for; as the revision before, or cpu=250m and
-    /// memory=256Mi, without
-    #[arg(long, value_name = "cpu=N,memory=N,gpu=N", value_parser = parse::resources(Resources::default()))]
-    resources: Option<Resources>,
+    /// What each replica asks for; what is not named is as in the revision
+    /// before, or cpu=250m and memory=256Mi
+    #[arg(long, value_name = "cpu=N,memory=N,gpu=N", value_parser = parse::partial_resources(RESOURCES))]
+    resources: Option<PartialResources>,
 }
 
 impl Size {
-    fn revision(self, model: VersionRef) -> Result<NewRevision> {
-        if let Some(resources) = self.resources
-            && (resources.cpu.milli == 0 || resources.memory.bytes == 0)
-        {
-            return Err(Failure::bad_input(format!("--resources must name both cpu and memory; this is {resources}"))
-                .hint("write for example --resources cpu=500m,memory=512Mi"));
-        }
-        Ok(NewRevision { model, replicas: self.replicas, resources: self.resources })
+    /// `before`: what a replica of the revision before asks for.
+    fn revision(self, model: VersionRef, before: impl FnOnce() -> Result<Resources>) -> Result<NewRevision> {
+        let resources = match self.resources {
+            Some(named) => Some(named.over(before()?)?),
+            None => None,
+        };
+        Ok(NewRevision { model, replicas: self.replicas, resources })
     }
 }
 
@@ -139,8 +138,12 @@ impl EndpointCommand {
                 Ok(Exit::Ok)
             }
             Self::Release(args) => {
-                let revision = args.size.revision(args.model)?;
-                let endpoint = context.client()?.endpoint_release(&args.name, &revision)?;
+                let client = context.client()?;
+                let revision = args.size.revision(args.model, || {
+                    let endpoint = client.endpoint(&args.name)?;
+                    Ok(endpoint.revisions.first().map_or(RESOURCES, |newest| newest.resources))
+                })?;
+                let endpoint = client.endpoint_release(&args.name, &revision)?;
                 changed(context, endpoint, &args.waiting)
             }
             Self::Rollback(args) => {
@@ -295,13 +298,16 @@ These model versions stay: digits@1"
     }
 
     #[test]
-    fn half_of_the_resources_is_refused() {
-        let size = |text: &str| Size {
+    fn what_is_not_named_is_as_before() {
+        let size = |text: Option<&str>| Size {
             replicas: None,
-            resources: Some(Resources::parse_over(Resources::default(), text).unwrap()),
+            resources: text.map(|text| parse::partial_resources(RESOURCES)(text).unwrap()),
         };
         let model: VersionRef = "digits".parse().unwrap();
-        assert_eq!(size("cpu=1").revision(model.clone()).unwrap_err().exit, Exit::BadInput);
-        assert!(size("cpu=1,memory=1Gi").revision(model).is_ok());
+        let before = Resources::parse_over(RESOURCES, "memory=2Gi").unwrap();
+        let asked = size(Some("cpu=1")).revision(model.clone(), || Ok(before)).unwrap();
+        assert_eq!(asked.resources.unwrap().to_string(), "cpu=1 memory=2Gi");
+        let unsaid = size(None).revision(model, || unreachable!("not needed")).unwrap();
+        assert_eq!(unsaid.resources, None);
     }
 }

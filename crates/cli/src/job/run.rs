@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use muonic_client::UploadRules;
-use muonic_types::job::{Job, JobSpec, JobState, MetricPattern, NewJob};
-use muonic_types::{Cpu, Memory, Name, Resources, VersionRef};
+use muonic_types::job::{Job, JobSpec, JobState, MetricPattern, NewJob, RESOURCES};
+use muonic_types::{Name, Resources, VersionRef};
 use serde_json::Value;
 
 use super::reason_parts;
@@ -15,9 +15,6 @@ use crate::failure::{Exit, Failure, Outcome, Result};
 use crate::parse;
 use crate::progress::Bar;
 use crate::render::human;
-
-/// What a job gets where nothing is said.
-const RESOURCES: Resources = Resources { cpu: Cpu::milli(1000), memory: Memory::mib(1024), gpu: 0 };
 
 /// Run a command on the code in a folder, and watch it
 ///
