@@ -173,7 +173,7 @@ fn ls_text(datasets: &[Dataset], now: Timestamp, screen: Screen) -> String {
             latest.tree.files.to_string(),
             human::size(latest.tree.bytes),
             human::ago(latest.created_at, now),
-            latest.tree.digest.short(),
+            screen.digest(&latest.tree.digest),
         ]);
     }
     table.render()
@@ -226,8 +226,11 @@ mod tests {
         assert_eq!(
             ls_text(&[dataset], now(), Screen::PIPE),
             "NAME    LATEST  FILES     SIZE  CHANGED  DIGEST\n\
-             digits       3      2  2.0 KiB  3m ago   e3b0c44298fc\n"
+             digits       3      2  2.0 KiB  3m ago   \
+             sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
         );
+        let dataset = Dataset { name: "digits".parse().unwrap(), created_at: now(), latest: version(3) };
+        assert!(ls_text(&[dataset], now(), Screen::terminal(80)).ends_with("  3m ago   e3b0c44298fc\n"));
         assert!(versions_text(&[version(3)], now(), Screen::PIPE).ends_with(
             "digits@3      2  2.0 KiB  3m ago  sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
         ));

@@ -104,7 +104,7 @@ fn attempts(attempts: &[Attempt], now: Timestamp, screen: Screen) -> String {
             state,
             human::duration(human::between(attempt.launched_at, end)),
             attempt.exit.as_ref().map(exit).unwrap_or_default(),
-            attempt.environment.map(|d| d.short()).unwrap_or_default(),
+            attempt.environment.map(|d| screen.digest(&d)).unwrap_or_default(),
         ]);
     }
     table.render()
