@@ -21,29 +21,23 @@ impl CostArgs {
 }
 
 fn text(report: &CostReport, screen: Screen) -> String {
-    let amounts = report.lines.iter().map(|line| line.usd).chain([report.total_usd]);
-    let mut costs = human::usd_column(amounts);
+    let amounts: Vec<f64> = report.lines.iter().map(|line| line.usd).collect();
+    let (costs, total) = human::usd_total(&amounts);
     let mut table = Table::new(screen, ["KIND", "NAME", ">TIME", ">COST", "NOW"]);
-    for line in &report.lines {
+    for (line, cost) in report.lines.iter().zip(costs) {
         table.row([
             line.kind.clone(),
             line.name.clone(),
             human::duration(line.seconds),
-            costs.next().unwrap_or_default(),
+            cost,
             if line.running { "running".to_owned() } else { String::new() },
         ]);
     }
-    let seconds = report.lines.iter().map(|l| l.seconds).sum();
-    table.row([
-        "total".to_owned(),
-        String::new(),
-        human::duration(seconds),
-        costs.next().unwrap_or_default(),
-        String::new(),
-    ]);
+    let seconds = report.lines.iter().fold(0.0, |sum, line| sum + line.seconds);
+    table.row(["total".to_owned(), String::new(), human::duration(seconds), total, String::new()]);
     let flavor = &report.flavor;
     format!(
-        "{}\nnow {} an hour; flavor {}: {} per core, {} per GiB and {} per gpu an hour\n",
+        "{}\nnow {} an hour\nflavor {}: {} per core, {} per GiB and {} per gpu an hour\n",
         table.render(),
         human::usd(report.usd_per_s * 3600.0),
         flavor.name,
@@ -86,7 +80,8 @@ endpoint  digits   1h00m  $0.0100  running
 job       train-1   4.2s  $0.0023
 total              1h00m  $0.0123
 
-now $0.0360 an hour; flavor local: $0.0400 per core, $0.0050 per GiB and $1.50 per gpu an hour
+now $0.0360 an hour
+flavor local: $0.0400 per core, $0.0050 per GiB and $1.50 per gpu an hour
 "
         );
     }

@@ -47,7 +47,8 @@ impl Costs {
         }
         let mut lines: Vec<CostLine> = lines.into_values().collect();
         lines.sort_by(|a, b| b.usd.total_cmp(&a.usd));
-        let total_usd = lines.iter().map(|l| l.usd).sum();
+        // The sum of nothing is -0.0 else.
+        let total_usd = lines.iter().fold(0.0, |sum, line| sum + line.usd);
         Ok(CostReport { total_usd, usd_per_s, flavor: self.admission.flavor().clone(), lines, at })
     }
 }

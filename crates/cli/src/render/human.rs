@@ -74,23 +74,53 @@ pub(crate) fn instant(t: Timestamp) -> String {
 
 /// Dollars; small sums keep digits that say something.
 pub(crate) fn usd(amount: f64) -> String {
-    if amount == 0.0 || amount >= 0.995 {
-        format!("${amount:.2}")
-    } else if amount >= 0.001 {
-        format!("${amount:.4}")
-    } else {
-        format!("${amount:.6}")
+    usd_with(amount, usd_digits(amount))
+}
+
+fn usd_digits(amount: f64) -> usize {
+    match amount {
+        0.0 | 0.995.. => 2,
+        0.001.. => 4,
+        0.000_001.. => 6,
+        // Prices are in billionths.
+        _ => 9,
     }
 }
 
-/// Sums of one column with one precision, so that their points are in one line.
-pub(crate) fn usd_column(amounts: impl IntoIterator<Item = f64> + Clone) -> impl Iterator<Item = String> {
-    let digits = |text: String| text.split_once('.').map_or(0, |(_, digits)| digits.len());
-    let most = amounts.clone().into_iter().map(|amount| digits(usd(amount))).max().unwrap_or(2);
-    // Beside many dollars nobody looks for millionths.
-    let dearest = amounts.clone().into_iter().fold(0.0, f64::max);
-    let precision = if dearest >= 0.995 { most.min(4) } else { most };
-    amounts.into_iter().map(move |amount| format!("${amount:.precision$}"))
+/// What is not nothing does not look like it.
+fn usd_with(amount: f64, digits: usize) -> String {
+    let least = 10f64.powi(-(digits as i32));
+    if amount > 0.0 && amount < least / 2.0 { format!("<${least:.digits$}") } else { format!("${amount:.digits$}") }
+}
+
+/// One precision for a column, so that the points are in one line. Beside
+/// large sums nobody looks for millionths.
+fn usd_column_digits(amounts: &[f64]) -> usize {
+    let most = amounts.iter().map(|amount| usd_digits(*amount)).max().unwrap_or(2);
+    match amounts.iter().copied().fold(0.0, f64::max) {
+        0.995.. => most.min(4),
+        0.001.. => most.min(6),
+        _ => most,
+    }
+}
+
+/// Sums of one column.
+pub(crate) fn usd_column(amounts: impl IntoIterator<Item = f64>) -> impl Iterator<Item = String> {
+    let amounts: Vec<f64> = amounts.into_iter().collect();
+    let digits = usd_column_digits(&amounts);
+    amounts.into_iter().map(move |amount| usd_with(amount, digits))
+}
+
+/// Sums of one column, and the total that the shown ones add up to.
+pub(crate) fn usd_total(amounts: &[f64]) -> (Vec<String>, String) {
+    // Summed from 0.0: the sum of nothing is -0.0.
+    let sum = |amounts: &mut dyn Iterator<Item = f64>| amounts.fold(0.0, |sum, amount| sum + amount);
+    let total = sum(&mut amounts.iter().copied());
+    let digits = usd_column_digits(&[amounts, &[total]].concat());
+    let scale = 10f64.powi(digits as i32);
+    let shown = sum(&mut amounts.iter().map(|amount| (amount * scale).round()));
+    let lines = amounts.iter().map(|amount| usd_with(*amount, digits)).collect();
+    (lines, usd_with(if shown == 0.0 { total } else { shown / scale }, digits))
 }
 
 /// `1 file`, `2 files`.
@@ -169,11 +199,18 @@ mod tests {
         for (amount, text) in money {
             assert_eq!(usd(amount), text);
         }
+        assert_eq!(usd(0.000_000_4), "$0.000000400");
+        assert_eq!(usd(1e-12), "<$0.000000001");
         let column = |amounts: &[f64]| usd_column(amounts.iter().copied()).collect::<Vec<_>>();
         assert_eq!(column(&[0.0, 0.0042, 0.000_012]), ["$0.000000", "$0.004200", "$0.000012"]);
         assert_eq!(column(&[0.0, 12.5]), ["$0.00", "$12.50"]);
-        assert_eq!(column(&[12.5, 0.000_012]), ["$12.5000", "$0.0000"]);
+        assert_eq!(column(&[12.5, 0.000_012]), ["$12.5000", "<$0.0001"]);
+        assert_eq!(column(&[0.0042, 0.000_000_2]), ["$0.004200", "<$0.000001"]);
         assert_eq!(column(&[]), [""; 0]);
+        let (lines, total) = usd_total(&[0.000_272_6, 0.000_021_6, 0.000_008_6]);
+        assert_eq!(lines, ["$0.000273", "$0.000022", "$0.000009"]);
+        assert_eq!(total, "$0.000304", "what is shown adds up");
+        assert_eq!(usd_total(&[]), (vec![], "$0.00".to_owned()));
         let numbers =
             [(0.5, "0.5"), (0.972_222_2, "0.972222"), (3.0, "3"), (1e-7, "1.00000e-7"), (120.0, "120"), (0.0, "0")];
         for (value, text) in numbers {
