@@ -7,6 +7,8 @@ use muonic_types::system::{Check, CheckResult, DoctorReport, Status};
 
 use crate::context::{Context, local_file};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::render::screen::hanging;
+use crate::render::{Screen, one_line};
 
 /// Check that everything works, and say what to do where it does not
 ///
@@ -38,7 +40,7 @@ impl DoctorArgs {
             }
         }
         let report = DoctorReport { checks };
-        context.show(&report, || text(&report))?;
+        context.show(&report, || text(&report, context.screen()))?;
         let sick = report.checks.iter().any(|c| c.result == CheckResult::Failed);
         Ok(if sick { Exit::Failed } else { Exit::Ok })
     }
@@ -100,7 +102,7 @@ fn program(name: &str, why: &str, hint: &str) -> Check {
     }
 }
 
-fn text(report: &DoctorReport) -> String {
+fn text(report: &DoctorReport, screen: Screen) -> String {
     let width = report.checks.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for check in &report.checks {
@@ -109,9 +111,12 @@ fn text(report: &DoctorReport) -> String {
             CheckResult::Warning => "warning",
             CheckResult::Failed => "FAILED ",
         };
-        out.push_str(&format!("{mark}  {:<width$}  {}\n", check.name, check.detail));
+        let before = mark.len() + 2 + width + 2;
+        let detail = hanging(screen, before, &one_line(&check.detail));
+        out.push_str(&format!("{mark}  {:<width$}  {detail}\n", check.name));
         if let Some(hint) = &check.hint {
-            out.push_str(&format!("         {:<width$}  hint: {hint}\n", ""));
+            let hint = hanging(screen, before, &one_line(&format!("hint: {hint}")));
+            out.push_str(&format!("{:before$}{hint}\n", ""));
         }
     }
     out
@@ -128,9 +133,18 @@ mod tests {
         bad.hint = Some("muonic up".into());
         let report = DoctorReport { checks: vec![check("data folder", CheckResult::Ok, "/d"), bad] };
         assert_eq!(
-            text(&report),
+            text(&report, Screen::PIPE),
             "ok       data folder  /d\nFAILED   server       no server is running\n                      hint: muonic up\n"
         );
+    }
+
+    #[test]
+    fn a_report_is_folded_for_a_terminal() {
+        let mut bad = check("python3", CheckResult::Warning, "not found: jobs and Python models need it");
+        bad.hint = Some(PYTHON_HINT.into());
+        let text = text(&DoctorReport { checks: vec![bad] }, Screen::terminal(50));
+        assert!(text.lines().all(|line| line.len() <= 50), "{text}");
+        assert!(text.starts_with("warning  python3  not found: jobs and Python\n                  models need it\n"));
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl CreateArgs {
 fn created_text(created: &KeyCreated) -> String {
     let until = created.key.expires_at.map_or(String::new(), |t| format!(" until {}", human::instant(t)));
     format!(
-        "{}  {}{until}\nexport MUONIC_TOKEN={}\nexport AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n",
+        "{}  {}{until}\nexport MUONIC_TOKEN={}\nexport AWS_ACCESS_KEY_ID={}\nexport AWS_SECRET_ACCESS_KEY={}\n",
         created.key.name,
         word(&created.key.role),
         created.token,

@@ -102,3 +102,66 @@ impl Drop for Spinner {
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal of 80 columns that keeps what is drawn on it.
+    #[derive(Debug, Default, Clone)]
+    struct Narrow(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Narrow {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_no_wider_than_the_terminal() {
+        for (template, message) in [(BAR, "receiving".to_owned()), (SPINNER, "waits for cpu ".repeat(20))] {
+            let screen = Narrow::default();
+            let bar = ProgressBar::with_draw_target(
+                Some(1_023 << 30),
+                ProgressDrawTarget::term_like(Box::new(screen.clone())),
+            );
+            bar.set_style(style(template));
+            bar.set_message(message);
+            bar.inc(1_000 << 30);
+            bar.tick();
+            let drawn = screen.0.lock().unwrap();
+            assert!(drawn.iter().any(|text| text.contains("receiving") || text.contains("waits")), "{drawn:?}");
+            assert!(drawn.iter().all(|text| text.chars().count() <= 80), "{drawn:?}");
+        }
+    }
+}

@@ -8,6 +8,8 @@ use super::{Size, Waiting, show, wait};
 use crate::context::Context;
 use crate::failure::{Exit, Outcome};
 use crate::predict::{self, Body};
+use crate::render::screen::hanging;
+use crate::render::{Screen, one_line};
 
 /// Serve a model version at a stable address
 ///
@@ -28,6 +30,9 @@ pub struct DeployArgs {
     waiting: Waiting,
 }
 
+/// Where the text begins behind a label.
+const LABEL: usize = 11;
+
 impl DeployArgs {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
@@ -41,7 +46,9 @@ impl DeployArgs {
         }
         // Only for the example: the endpoint serves whatever this answers.
         let metadata = if context.json() { None } else { client.endpoint_metadata(&endpoint.name).ok() };
-        context.show(&endpoint, || ready_text(&endpoint, client.url(), metadata.as_ref(), &token_place(context)))?;
+        context.show(&endpoint, || {
+            ready_text(&endpoint, client.url(), metadata.as_ref(), &token_place(context), context.screen())
+        })?;
         Ok(Exit::Ok)
     }
 }
@@ -53,19 +60,25 @@ fn token_place(context: &Context) -> String {
     }
 }
 
-fn ready_text(endpoint: &Endpoint, server: &str, metadata: Option<&Value>, token: &str) -> String {
+/// Words are folded for a terminal; what is copied from it (addresses and
+/// commands) is not.
+fn ready_text(endpoint: &Endpoint, server: &str, metadata: Option<&Value>, token: &str, screen: Screen) -> String {
     let url = format!("{server}{}/v2/models/{}/infer", endpoint.path, endpoint.name);
-    let takes = metadata.and_then(predict::inputs).map(|text| format!("  takes    {text}\n")).unwrap_or_default();
+    let words = |text: &str| hanging(screen, LABEL, &one_line(text));
+    let takes = metadata.and_then(predict::inputs).map(|text| format!("  takes    {}\n", words(&text)));
+    let takes = takes.unwrap_or_default();
+    let token = words(token);
     let (input, request) = predict::example(metadata);
-    let (input, input_holds) = argument(input, "input.json");
-    let (request, request_holds) = argument(request, "request.json");
+    let (input, input_holds) = argument(input, "input.json", words);
+    let (request, request_holds) = argument(request, "request.json", words);
     format!(
         "{line}
   url      {url}
 {takes}  try      muonic predict {name} {input}
 {input_holds}  curl     curl -s {url} -H \"Authorization: Bearer $MUONIC_TOKEN\" \
         -H 'Content-Type: application/json' -d {request}
-{request_holds}  token    {token}; make one for callers with: muonic key create NAME --role invoker
+{request_holds}  token    {token}
+           for callers: muonic key create NAME --role invoker
 ",
         line = show::line(endpoint),
         name = endpoint.name,
@@ -73,10 +86,12 @@ fn ready_text(endpoint: &Endpoint, server: &str, metadata: Option<&Value>, token
 }
 
 /// A body as a word for a shell, and where that names a file, a line about it.
-fn argument(body: Body, file: &str) -> (String, String) {
+fn argument(body: Body, file: &str, words: impl Fn(&str) -> String) -> (String, String) {
     match body {
         Body::Json(text) => (quoted(&text), String::new()),
-        Body::File(holds) => (quoted(&format!("@{file}")), format!("           {file}: {holds}\n")),
+        Body::File(holds) => {
+            (quoted(&format!("@{file}")), format!("           {}\n", words(&format!("{file}: {holds}"))))
+        }
     }
 }
 
@@ -99,7 +114,8 @@ mod tests {
     #[test]
     fn a_deployment_says_how_to_call_it_and_prints_no_secret() {
         let metadata = json!({"name": "digits", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]});
-        let text = ready_text(&endpoint(EndpointState::Ready), "http://h:1", Some(&metadata), "it is there");
+        let text =
+            ready_text(&endpoint(EndpointState::Ready), "http://h:1", Some(&metadata), "it is there", Screen::PIPE);
         assert_eq!(
             text,
             "digits is ready: digits@1, revision 1, 1/1 replicas ready
@@ -107,16 +123,29 @@ mod tests {
   takes    x FP32 [any, 2]
   try      muonic predict digits '[[0,0]]'
   curl     curl -s http://h:1/endpoints/digits/v2/models/digits/infer -H \"Authorization: Bearer $MUONIC_TOKEN\" -H 'Content-Type: application/json' -d '{\"inputs\":[{\"data\":[0,0],\"datatype\":\"FP32\",\"name\":\"x\",\"shape\":[1,2]}]}'
-  token    it is there; make one for callers with: muonic key create NAME --role invoker
+  token    it is there
+           for callers: muonic key create NAME --role invoker
 "
         );
         assert_eq!(["it's", "[0]", "", "@a/b_c.json"].map(quoted), ["'it'\\''s'", "'[0]'", "''", "@a/b_c.json"]);
     }
 
     #[test]
+    fn words_are_folded_for_a_terminal_and_commands_are_not() {
+        let metadata = json!({"inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 64]}]});
+        let ready = endpoint(EndpointState::Ready);
+        let text = ready_text(&ready, "http://h:1", Some(&metadata), "it is there", Screen::terminal(64));
+        for line in text.lines().filter(|line| !line.contains("http")) {
+            assert!(line.chars().count() <= 64, "{line}");
+        }
+        assert!(text.contains("-d @request.json\n"), "{text}");
+        assert!(text.contains("such as [[0, 0, …]]\n"), "{text}");
+    }
+
+    #[test]
     fn files_are_described_where_an_example_would_be_long() {
         let lines = |metadata: Option<Value>| {
-            let text = ready_text(&endpoint(EndpointState::Ready), "http://h:1", metadata.as_ref(), "");
+            let text = ready_text(&endpoint(EndpointState::Ready), "http://h:1", metadata.as_ref(), "", Screen::PIPE);
             let about_files = text.lines().filter(|line| line.contains(".json"));
             about_files.map(|line| line.rsplit("json' ").next().unwrap().to_owned() + "\n").collect::<String>()
         };

@@ -6,9 +6,12 @@ use muonic_types::endpoint::{Endpoint, ReplicaState, Revision};
 use crate::render::page::INDENT;
 use crate::render::{Page, Screen, Table, human, word};
 
+/// What serves or should; of an endpoint that could not be started, what was tried.
 fn serving(endpoint: &Endpoint) -> Option<&Revision> {
-    let number = endpoint.active.or(endpoint.target)?;
-    endpoint.revisions.iter().find(|r| r.number == number)
+    match endpoint.active.or(endpoint.target) {
+        Some(number) => endpoint.revisions.iter().find(|r| r.number == number),
+        None => endpoint.revisions.first(),
+    }
 }
 
 /// Ready replicas of the revision that serves, and how many there should be.
@@ -86,13 +89,21 @@ fn replicas(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
         return String::new();
     }
     let mut table = Table::new(screen, ["ID", "STATE", "LAUNCHED", ">READY IN", "REASON"]);
+    let mut last = None;
     for replica in &endpoint.replicas {
+        // Replicas that fail in a row mostly fail alike.
+        let reason = match &replica.reason {
+            Some(reason) if last == Some(reason) => "the same",
+            Some(reason) => reason,
+            None => "",
+        };
+        last = replica.reason.as_ref();
         table.row([
             replica.id.to_string(),
             word(&replica.state),
             human::ago(replica.launched_at, now),
             replica.ready_at.map(|t| human::duration(human::between(replica.launched_at, t))).unwrap_or_default(),
-            replica.reason.clone().unwrap_or_default(),
+            reason.to_owned(),
         ]);
     }
     table.render()
@@ -111,7 +122,7 @@ mod tests {
         one.replicas[0].ready_at = Some("2026-11-03T12:00:00.25Z".parse().unwrap());
         let mut failed = replica(1, ReplicaState::Failed);
         failed.reason = Some("ended by signal 9".into());
-        one.replicas.push(failed);
+        one.replicas.extend([failed.clone(), failed]);
         assert_eq!(
             table(std::slice::from_ref(&one), now, Screen::PIPE),
             "NAME    STATE  MODEL     REVISION  READY  MADE        COST
@@ -136,7 +147,12 @@ replicas
   ID          STATE   LAUNCHED  READY IN  REASON
   digits.1.1  ready   10m ago      250ms
   digits.1.1  failed  10m ago             ended by signal 9
+  digits.1.1  failed  10m ago             the same
 "
         );
+        let mut failed = endpoint(EndpointState::Failed);
+        failed.active = None;
+        failed.replicas.clear();
+        assert_eq!(line(&failed), "digits is failed: digits@1, revision 1, 0/1 replicas ready");
     }
 }

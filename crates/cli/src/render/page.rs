@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::clean::{clean, one_line};
-use super::screen::{Screen, wrap};
+use super::screen::{Screen, hanging};
 
 /// Labels are shorter than this; values begin in one column.
 const LABEL: usize = 13;
@@ -20,17 +20,9 @@ impl Page {
 
     pub(crate) fn line(mut self, label: &str, value: impl std::fmt::Display) -> Self {
         let value = one_line(&value.to_string());
-        let before = INDENT + LABEL + 1;
-        let lines = match self.1.indented(before).width() {
-            Some(width) => wrap(&value, width),
-            None => vec![value],
-        };
+        let value = hanging(self.1, INDENT + LABEL + 1, &value);
         // Writing to a string cannot fail.
-        let mut label = label;
-        for line in lines {
-            let _ = writeln!(self.0, "  {label:<LABEL$} {line}");
-            label = "";
-        }
+        let _ = writeln!(self.0, "  {label:<LABEL$} {value}");
         self
     }
 

@@ -53,6 +53,14 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Text that begins in column `before` and stays right of it.
+pub(crate) fn hanging(screen: Screen, before: usize, text: &str) -> String {
+    match screen.indented(before).width() {
+        Some(width) => wrap(text, width).join(&format!("\n{:before$}", "")),
+        None => text.to_owned(),
+    }
+}
+
 /// At most `width` characters; where some are left out, `…` says so.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -72,6 +80,8 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("a /very/long/path b", 4), ["a", "/very/long/path", "b"]);
         assert_eq!(wrap("", 4), [""]);
+        assert_eq!(hanging(Screen::terminal(40), 30, "it waits for cpu"), format!("it waits\n{:30}for cpu", ""));
+        assert_eq!(hanging(Screen::PIPE, 30, "it waits for cpu"), "it waits for cpu");
         assert_eq!(cut("déjà vu", 5), "déjà…");
         assert_eq!(cut("déjà", 4), "déjà");
     }

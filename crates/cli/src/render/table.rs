@@ -5,8 +5,11 @@
 use super::clean::one_line;
 use super::screen::{Screen, cut, wrap};
 
-/// The last column is never made narrower.
+/// Narrower than this or than a word in it, the last column stands below its
+/// row instead.
 const LAST_MIN: usize = 20;
+/// How far it is indented there.
+const BELOW: usize = 4;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,33 +59,59 @@ impl Table {
             .map(|at| lines().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
             .collect();
         let before_last: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
-        let room = self.screen.width().map(|all| all.saturating_sub(before_last).max(LAST_MIN));
+        let last = match self.screen.width().map(|all| (all, all.saturating_sub(before_last))) {
+            None => Last::Whole,
+            Some((_, room)) if self.fits_beside(room) => Last::Beside(room),
+            Some((all, _)) => Last::Below(all.saturating_sub(BELOW)),
+        };
         let mut out = String::new();
-        for row in lines() {
+        for (number, row) in lines().enumerate() {
             let mut line = String::new();
-            let mut below = Vec::new();
+            let mut below = String::new();
             for (at, ((cell, width), (_, align))) in row.iter().zip(&widths).zip(&self.header).enumerate() {
-                match (align, room) {
+                match (align, last) {
                     (Align::Right, _) => line.push_str(&format!("{cell:>width$}  ")),
-                    (Align::Left, Some(room)) if at + 1 == row.len() => match self.long {
-                        Long::Cut => line.push_str(&cut(cell, room)),
-                        Long::Folded => {
-                            let mut folded = wrap(cell, room).into_iter();
-                            line.extend(folded.next());
-                            below = folded.collect();
-                        }
-                    },
+                    (Align::Left, Last::Beside(room)) if at + 1 == row.len() => {
+                        line.push_str(&self.fitted(cell, room, before_last));
+                    }
+                    // Under the titles it would need one of its own.
+                    (Align::Left, Last::Below(_)) if at + 1 == row.len() && (number == 0 || cell.is_empty()) => {}
+                    (Align::Left, Last::Below(room)) if at + 1 == row.len() => {
+                        below = format!("{:BELOW$}{}\n", "", self.fitted(cell, room, BELOW));
+                    }
                     (Align::Left, _) => line.push_str(&format!("{cell:<width$}  ")),
                 }
             }
             out.push_str(line.trim_end());
             out.push('\n');
-            for more in below {
-                out.push_str(&format!("{:before_last$}{more}\n", ""));
-            }
+            out.push_str(&below);
         }
         out
     }
+
+    /// A word is never broken, so it must fit too.
+    fn fits_beside(&self, room: usize) -> bool {
+        let last = self.rows.iter().filter_map(|row| row.last());
+        let mut words = last.clone().flat_map(|cell| cell.split(' '));
+        last.clone().all(|cell| cell.chars().count() <= room)
+            || room >= LAST_MIN && (self.long == Long::Cut || words.all(|word| word.chars().count() <= room))
+    }
+
+    /// A cell in so much room, `before` columns from the left.
+    fn fitted(&self, cell: &str, room: usize, before: usize) -> String {
+        match self.long {
+            Long::Cut => cut(cell, room),
+            Long::Folded => wrap(cell, room).join(&format!("\n{:before$}", "")),
+        }
+    }
+}
+
+/// Where the last column stands, and its width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Whole,
+    Beside(usize),
+    Below(usize),
 }
 
 #[cfg(test)]
@@ -115,5 +144,21 @@ mod tests {
              digits  $1.00  there is no room for it\n               on the machine\n"
         );
         assert_eq!(table().cut().render(), "ID       COST  REASON\ndigits  $1.00  there is no room for it…\n");
+    }
+
+    #[test]
+    fn words_stand_below_where_there_is_no_room_beside() {
+        let mut table = Table::new(Screen::terminal(40), ["NUMBER", "RESOURCES", "REASON"]);
+        table.row(["1".into(), "cpu=250m memory=256Mi".into(), String::new()]);
+        table.row(["2".into(), "cpu=250m memory=256Mi".into(), "there is no model in it that could be served".into()]);
+        assert_eq!(
+            table.render(),
+            "NUMBER  RESOURCES
+1       cpu=250m memory=256Mi
+2       cpu=250m memory=256Mi
+    there is no model in it that could
+    be served
+"
+        );
     }
 }
