@@ -1,7 +1,8 @@
 //! Following a log to its end, across restarts of the server: it is read
 //! again from the byte after the last one seen.
 
-use std::io::Read;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use muonic_client::Client;
@@ -9,6 +10,7 @@ use muonic_client::Client;
 use crate::context::{out, pour};
 use crate::failure::Result;
 use crate::link::{Link, Outage, ask};
+use crate::render::Strip;
 
 /// Between the end of a stream and the next question, so that a server which
 /// closes streams early is not asked in a tight loop.
@@ -74,14 +76,14 @@ fn pass(mut reader: impl Read, offset: &mut u64, sink: &mut Sink) -> Result<bool
     }
 }
 
-/// Where log bytes go.
+/// Where log bytes go. A pipe gets them as they are.
 pub(crate) enum Sink {
     /// Stdout, where the log is all that is asked for.
-    Stdout,
+    Stdout(Option<Strip>),
     /// Stdout, on the way to a result that is told whoever reads the log.
-    OnTheWay,
+    OnTheWay(Option<Strip>),
     /// Beside a result that is JSON.
-    Stderr,
+    Stderr(Option<Strip>),
     /// Each line as a JSON object `{"line": …}` on stdout.
     JsonLines(Vec<u8>),
     #[cfg(test)]
@@ -92,13 +94,25 @@ pub(crate) enum Sink {
 const LINE_MAX: usize = 1 << 20;
 
 impl Sink {
+    pub(crate) fn stdout() -> Self {
+        Self::Stdout(strip_for(&std::io::stdout()))
+    }
+
+    pub(crate) fn on_the_way() -> Self {
+        Self::OnTheWay(strip_for(&std::io::stdout()))
+    }
+
+    pub(crate) fn stderr() -> Self {
+        Self::Stderr(strip_for(&std::io::stderr()))
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Stdout => pour(bytes),
-            Self::OnTheWay => out(bytes),
-            Self::Stderr => {
+            Self::Stdout(strip) => pour(&shown(strip, bytes)),
+            Self::OnTheWay(strip) => out(&shown(strip, bytes)),
+            Self::Stderr(strip) => {
                 // Nothing depends on what people see beside a result.
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), bytes);
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), &shown(strip, bytes));
                 Ok(())
             }
             Self::JsonLines(rest) => {
@@ -134,6 +148,17 @@ impl Sink {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn strip_for(stream: &impl IsTerminal) -> Option<Strip> {
+    stream.is_terminal().then(Strip::default)
+}
+
+fn shown<'a>(strip: &mut Option<Strip>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    match strip {
+        Some(strip) => strip.pass(bytes).into(),
+        None => bytes.into(),
     }
 }
 

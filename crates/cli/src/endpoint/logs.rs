@@ -12,6 +12,8 @@ use crate::link::Link;
 use crate::log::{self, Sink, Source};
 
 /// Print the log of an endpoint's replica
+///
+/// A terminal gets it without control sequences, a pipe byte for byte.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   muonic endpoint logs -f digits")]
@@ -35,7 +37,7 @@ impl LogsArgs {
             note(format!("{} has no replica yet", self.name));
             return Ok(Exit::Ok);
         };
-        let mut sink = if context.json() { Sink::JsonLines(Vec::new()) } else { Sink::Stdout };
+        let mut sink = if context.json() { Sink::JsonLines(Vec::new()) } else { Sink::stdout() };
         if self.follow {
             let source = ReplicaLog { endpoint: self.name, replica };
             log::follow(&Link::new(context)?, &source, &mut sink)?;

@@ -56,7 +56,8 @@ pub struct ShowArgs {
 /// Print a job's log
 ///
 /// With -f it goes on until the job ends, through retries and through
-/// restarts of the server.
+/// restarts of the server. A terminal gets it without control sequences, a
+/// pipe byte for byte.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   muonic job logs -f train-1")]

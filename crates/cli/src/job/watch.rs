@@ -51,9 +51,9 @@ pub(crate) enum LogTo {
 impl LogTo {
     pub(crate) fn sink(self) -> Sink {
         match self {
-            Self::Stdout => Sink::Stdout,
-            Self::OnTheWay => Sink::OnTheWay,
-            Self::Stderr => Sink::Stderr,
+            Self::Stdout => Sink::stdout(),
+            Self::OnTheWay => Sink::on_the_way(),
+            Self::Stderr => Sink::stderr(),
             Self::JsonLines => Sink::JsonLines(Vec::new()),
         }
     }

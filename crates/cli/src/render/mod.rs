@@ -4,11 +4,13 @@ mod clean;
 pub(crate) mod human;
 pub(crate) mod page;
 pub(crate) mod screen;
+mod strip;
 pub(crate) mod table;
 
 pub(crate) use clean::{clean, one_line};
 pub(crate) use page::Page;
 pub(crate) use screen::Screen;
+pub(crate) use strip::Strip;
 pub(crate) use table::Table;
 
 /// The word a state has in the API.
