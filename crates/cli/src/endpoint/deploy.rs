@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(
             lines(None),
             "  try      muonic predict digits @input.json
-           input.json: the input as a JSON array
+           input.json: a request of the Open Inference Protocol v2
 -d @request.json
            request.json: a request of the Open Inference Protocol v2
 "

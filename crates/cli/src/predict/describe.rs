@@ -10,7 +10,7 @@ const EXAMPLE_MAX: u64 = 16;
 
 /// What a model takes, for people: `images FP32 [any, 64]`.
 pub(crate) fn inputs(metadata: &Value) -> Option<String> {
-    let specs = specs(metadata)?;
+    let specs = specs(metadata).filter(|specs| !specs.is_empty())?;
     let one = |spec: &Spec| format!("{} {} [{}]", spec.name, spec.datatype, sides(&spec.shape));
     Some(specs.iter().map(one).collect::<Vec<_>>().join(", "))
 }
@@ -36,7 +36,7 @@ pub(crate) fn example(metadata: Option<&Value>) -> (Body, Body) {
         return (Body::Json(input.to_string()), Body::Json(request.to_string()));
     }
     let input = match specs.as_slice() {
-        [] => "the input as a JSON array".to_owned(),
+        [] => "a request of the Open Inference Protocol v2".to_owned(),
         [only] => format!("{}, such as {}", rows(only), sketch(&only.shape, &zero(only))),
         several => {
             let of = |spec: &Spec| format!("{}: {}", json!(spec.name), sketch(&spec.shape, &zero(spec)));

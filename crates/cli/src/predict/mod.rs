@@ -5,21 +5,27 @@ mod describe;
 
 use std::io::Read;
 
-use muonic_types::Name;
+use muonic_client::{Client, Error};
+use muonic_types::{ErrorCode, Name};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Outcome, Result};
+use crate::render::word;
 use describe::sides;
 pub(crate) use describe::{Body, example, inputs};
 
 /// Largest input read from a file or from stdin: no gateway takes more.
 const INPUT_MAX: u64 = 64 << 20;
 
+/// For models that do not say what they take.
+const REQUEST: &str = r#"{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]}"#;
+
 /// Ask an endpoint for a prediction
 ///
 /// INPUT is a JSON array for a model of one input, an object of arrays by
-/// input name, or a whole request of the Open Inference Protocol v2.
+/// input name, or a whole request of the Open Inference Protocol v2. A model
+/// that does not declare its inputs takes only such a request.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   muonic predict digits '[[0, 3, 12, 8]]'
@@ -37,13 +43,28 @@ impl PredictArgs {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         let input = input(&self.input)?;
         let client = context.client()?;
+        let failed = |error| not_answered(client, &self.endpoint, error);
         let request = match whole_request(&input) {
             true => input,
-            false => request(&input, &client.endpoint_metadata(&self.endpoint)?)?,
+            false => request(&input, &client.endpoint_metadata(&self.endpoint).map_err(failed)?)?,
         };
-        let answer = client.infer(&self.endpoint, &request)?;
+        let answer = client.infer(&self.endpoint, &request).map_err(failed)?;
         context.show(&answer, || text(&answer))?;
         Ok(Exit::Ok)
+    }
+}
+
+/// The gateway knows only what serves: an endpoint that never did is none to it.
+fn not_answered(client: &Client, name: &Name, error: Error) -> Failure {
+    if error.code() != Some(ErrorCode::NotFound) {
+        return error.into();
+    }
+    match client.endpoint(name) {
+        Ok(endpoint) => {
+            Failure::new(Exit::Unavailable, format!("{name} serves nothing: it is {}", word(&endpoint.state)))
+                .hint(format!("see why with: muonic endpoint show {name}"))
+        }
+        Err(_) => error.into(),
     }
 }
 
@@ -104,12 +125,9 @@ fn specs(metadata: &Value) -> Option<Vec<Spec>> {
 
 /// Builds a request of arrays and the model's metadata.
 fn request(input: &Value, metadata: &Value) -> Result<Value> {
-    let specs = specs(metadata).ok_or_else(|| {
-        Failure::new(
-            Exit::Failed,
-            "the endpoint does not describe its inputs, so no request can be built from an array",
-        )
-        .hint("give a whole request of the Open Inference Protocol v2")
+    let specs = specs(metadata).filter(|specs| !specs.is_empty()).ok_or_else(|| {
+        Failure::bad_input("the model does not declare its inputs, so no request can be made of plain arrays")
+            .hint(format!("give a whole request of the Open Inference Protocol v2, such as '{REQUEST}'"))
     })?;
     let names = || specs.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     let tensors = match (input, specs.as_slice()) {
@@ -270,6 +288,14 @@ mod tests {
             let failure = request(&input, &one("FP32", json!([-1, 2]))).unwrap_err();
             assert!(failure.message.contains(message), "{input}: {}", failure.message);
             assert_eq!(failure.exit, Exit::BadInput);
+        }
+        for undeclared in [json!({"name": "m"}), metadata(json!([]))] {
+            let failure = request(&json!([[1, 2]]), &undeclared).unwrap_err();
+            assert_eq!(failure.exit, Exit::BadInput);
+            assert!(failure.message.contains("does not declare its inputs"), "{}", failure.message);
+            let hint = failure.hint.unwrap();
+            let shown: Value = serde_json::from_str(hint.split('\'').nth(1).unwrap()).unwrap();
+            assert!(whole_request(&shown), "{hint}");
         }
         assert!(request(&json!([1.5]), &one("INT64", json!([-1]))).unwrap_err().message.contains("INT64"));
     }
