@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use muonic_client::Error;
 use muonic_types::{ErrorCode, Invalid};
+use serde::Serialize;
 
+use crate::global::OutputFormat;
 use crate::render::clean;
 
 /// For the end of `muonic --help`.
@@ -17,7 +19,11 @@ Exit codes:
   3    not found
   4    not allowed: no key, or a key whose role forbids it
   5    the server cannot be reached, or cannot answer now
-  130  interrupted while watching; what was watched goes on";
+  130  interrupted while watching; what was watched goes on
+
+An error is the last line on stderr. With --output json it is an object:
+  {\"error\": {\"code\": …, \"message\": …, \"hint\": …, \"exit_code\": …}}
+with a code where the server gave one, and a hint where there is one.";
 
 /// See [`EXIT_CODES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,33 +49,65 @@ pub(crate) type Outcome = Result<Exit>;
 
 /// A sentence, a hint and an exit code.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub message: String,
     pub hint: Option<String>,
     pub exit: Exit,
+    /// The server's, where it answered.
+    pub code: Option<ErrorCode>,
+}
+
+/// A failure for programs.
+#[derive(Serialize)]
+struct Object<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<ErrorCode>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit_code: u8,
 }
 
 impl Failure {
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit }
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit, code: None }
     }
 
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
         Self::new(Exit::BadInput, message)
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// The last words on stderr. If nobody can read them, nothing can be done.
-    pub(crate) fn print(&self) {
+    pub fn print(&self, format: OutputFormat) -> ExitCode {
+        let text = match format {
+            OutputFormat::Text => self.text(),
+            OutputFormat::Json => self.json(),
+        };
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        self.exit.into()
+    }
+
+    fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message.trim_end());
         if let Some(hint) = &self.hint {
             text.push_str(&format!("hint: {}\n", hint.trim_end()));
         }
-        let _ = std::io::stderr().write_all(clean(&text).as_bytes());
+        clean(&text)
+    }
+
+    fn json(&self) -> String {
+        let error = Object {
+            code: self.code,
+            message: self.message.trim_end(),
+            hint: self.hint.as_deref().map(str::trim_end),
+            exit_code: self.exit as u8,
+        };
+        format!("{}\n", serde_json::json!({"error": error}))
     }
 }
 
@@ -83,7 +121,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = exit_of(&error);
         let hint = error.hint().map(str::to_owned).or_else(|| default_hint(&error));
-        Self { message: error.to_string(), hint, exit }
+        Self { message: error.to_string(), hint, exit, code: error.code() }
     }
 }
 
@@ -161,5 +199,16 @@ mod tests {
         let failure = Failure::from(broken);
         assert_eq!(failure.exit, Exit::Unavailable);
         assert!(failure.hint.unwrap().contains("muonic up"));
+    }
+
+    #[test]
+    fn programs_get_an_object() {
+        assert_eq!(
+            api(ErrorCode::Forbidden).json(),
+            "{\"error\":{\"code\":\"forbidden\",\"exit_code\":4,\"hint\":\"ask an administrator for a key with a \
+             higher role: muonic key create NAME --role ROLE\",\"message\":\"m\"}}\n"
+        );
+        let failure = Failure::bad_input("a\nb\u{1b}[1m");
+        assert_eq!(failure.json(), "{\"error\":{\"exit_code\":2,\"message\":\"a\\nb\\u001b[1m\"}}\n", "it is one line");
     }
 }

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::UnknownArgumentValueParser;
-
 const TOKEN: &str = "MUONIC_TOKEN";
 
 /// How results are written to stdout.
@@ -37,20 +35,6 @@ pub struct Global {
     /// it is no argument.
     #[arg(skip = token())]
     pub token: Option<String>,
-    /// Not taken: set the environment variable MUONIC_TOKEN
-    // Unknown to clap, it would be told to go behind `--`, into a job's command.
-    #[arg(
-        long = "token",
-        global = true,
-        hide = true,
-        value_name = "KEY",
-        num_args = 0..=1,
-        default_missing_value = "",
-        value_parser = UnknownArgumentValueParser::suggest(
-            "others on the machine can read command lines: set the environment variable MUONIC_TOKEN to the key"
-        )
-    )]
-    pub refused_token: Option<String>,
     /// Data folder of the server on this machine; ~/.local/share/muonic without
     #[arg(long, global = true, env = "MUONIC_DATA", value_name = "DIR", help_heading = "Global options")]
     pub data: Option<PathBuf>,

@@ -6,7 +6,8 @@
 //! without I/O; `context` finds the server and prints.
 //!
 //! Data goes to stdout, all else to stderr. A failure ends with one line
-//! `error: …`, and where there is something to do, one line `hint: …`.
+//! `error: …`, and where there is something to do, one line `hint: …`; where
+//! JSON is asked for, with both as one object.
 
 mod completions;
 mod context;
@@ -28,15 +29,16 @@ mod progress;
 mod reference;
 mod render;
 mod status;
+mod usage;
 
 use std::process::ExitCode;
 
-pub use failure::{EXIT_CODES, Exit};
+pub use failure::{EXIT_CODES, Exit, Failure};
 pub use global::{Global, OutputFormat};
 pub use reference::reference;
+pub use usage::parse;
 
 use context::Context;
-use failure::Outcome;
 
 /// All that a client can ask of a server.
 #[derive(Debug, clap::Subcommand)]
@@ -83,15 +85,8 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
         Command::Key(command) => command.run(&context),
         Command::Completions(args) => args.run(&context, cli()),
     };
-    finish(outcome)
-}
-
-fn finish(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => {
-            failure.print();
-            failure.exit.into()
-        }
+        Err(failure) => failure.print(global.output),
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use muonic_cli::{EXIT_CODES, Global};
+use muonic_cli::{EXIT_CODES, Exit, Failure, Global};
 
 /// The AI cloud that one person can run: data, compute, training, deployment
 /// and operation in one program
@@ -44,12 +44,15 @@ enum Program {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match muonic_cli::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match cli.command {
         Program::Up(args) => server(&args, &cli.global),
         Program::Serve(args) => {
             log::start("info", config::LogFormat::Text);
-            report(muonic_serve::run(args))
+            report(muonic_serve::run(args), &cli.global)
         }
         Program::Shim { unit } => muonic_shim::run(&unit).into(),
         Program::Reference => {
@@ -62,21 +65,20 @@ fn main() -> ExitCode {
 
 fn server(args: &up::Args, global: &Global) -> ExitCode {
     match global.data_dir() {
-        Some(data) => report(up::run(args, &data)),
-        None => {
-            eprintln!("error: there is no home folder to keep the data in\nhint: name a data folder with --data");
-            ExitCode::from(2)
-        }
+        Some(data) => report(up::run(args, &data), global),
+        None => Failure::new(Exit::BadInput, "there is no home folder to keep the data in")
+            .hint("name a data folder with --data")
+            .print(global.output),
     }
 }
 
-/// Bad configuration is bad input (2); anything else failed (1).
-fn report(result: anyhow::Result<()>) -> ExitCode {
+/// Bad configuration is bad input; anything else failed.
+fn report(result: anyhow::Result<()>, global: &Global) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::from(if e.is::<config::Error>() { 2 } else { 1 })
+            let exit = if e.is::<config::Error>() { Exit::BadInput } else { Exit::Failed };
+            Failure::new(exit, format!("{e:#}")).print(global.output)
         }
     }
 }

@@ -28,8 +28,11 @@ struct Cli {
 #[test]
 fn program() {
     let Ok(words) = std::env::var(WORDS) else { return };
-    let cli = Cli::parse_from(std::iter::once("muonic").chain(words.lines()));
-    let code = muonic_cli::run(&cli.global, cli.command, Cli::command);
+    let words = std::iter::once("muonic").chain(words.lines()).map(Into::into).collect();
+    let code = match muonic_cli::parse::<Cli>(words) {
+        Ok(cli) => muonic_cli::run(&cli.global, cli.command, Cli::command),
+        Err(code) => code,
+    };
     let number = (0..=u8::MAX).find(|n| ExitCode::from(*n) == code);
     std::process::exit(number.unwrap().into());
 }
@@ -105,6 +108,25 @@ fn the_key_comes_from_the_environment_and_never_from_a_command_line() {
         assert!(!said.contains("hidden"), "{said}");
     }
     assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn programs_get_failures_as_objects_with_the_same_exit() {
+    let server = Fake::start(|_| error(ErrorCode::NotFound, "there is no job 'x-1'"));
+    let cases: [(&[&str], i32, &str, Value); 3] = [
+        (&["job", "show", "x-1"], 3, "there is no job 'x-1'", "not_found".into()),
+        (&["job", "show", "X"], 2, "invalid value 'X' for '<ID>'", Value::Null),
+        (&["data", "put"], 2, "arguments were not provided: <NAME> <PATH>", Value::Null),
+    ];
+    for (words, exit, message, code) in cases {
+        let (plain, text) = ended(&server.url, words);
+        assert!(text.starts_with("error: "), "{text}");
+        let (with_json, said) = ended(&server.url, &[words, &["--output", "json"]].concat());
+        assert_eq!((plain, with_json), (exit, exit), "{said}");
+        let error = &serde_json::from_str::<Value>(&said).unwrap()["error"];
+        assert!(error["message"].as_str().unwrap().contains(message), "{said}");
+        assert_eq!((&error["exit_code"], &error["code"]), (&exit.into(), &code), "{said}");
+    }
 }
 
 /// A job with one attempt, as it is in this state.
