@@ -110,8 +110,8 @@ pub(crate) fn on_terminal() -> bool {
 }
 
 fn find(global: &Global) -> Result<(String, String)> {
-    let given = |v: &Option<String>| v.clone().filter(|s| !s.is_empty());
-    match (given(&global.server), given(&global.token)) {
+    let server = global.server.clone().filter(|s| !s.is_empty());
+    match (server, given_token(global)?) {
         (Some(server), Some(token)) => Ok((checked(&server)?, token)),
         (Some(server), None) => {
             checked(&server)?;
@@ -123,6 +123,19 @@ fn find(global: &Global) -> Result<(String, String)> {
             let local = local_file(global)?;
             Ok((local.url, token.unwrap_or(local.token)))
         }
+    }
+}
+
+/// Files that tokens are kept in end with a line end, which is not theirs.
+fn given_token(global: &Global) -> Result<Option<String>> {
+    let token = global.token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+    match token {
+        // No word of the token: it is a secret.
+        Some(token) if !token.bytes().all(|c| c.is_ascii_graphic()) => {
+            Err(Failure::bad_input("MUONIC_TOKEN holds a character that no token has, such as a space or a line end")
+                .hint("set it to the token alone: <id>.<secret>"))
+        }
+        token => Ok(token.map(str::to_owned)),
     }
 }
 
@@ -204,6 +217,19 @@ mod tests {
         assert_eq!(find(&global(Some("http://h:1"), None, dir.path())).unwrap_err().exit, Exit::NotAllowed);
         for bad in ["h:1", "ftp://h", "http://", "http://a b"] {
             assert_eq!(find(&global(Some(bad), Some("t"), dir.path())).unwrap_err().exit, Exit::BadInput, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_trimmed_and_what_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |token| find(&global(Some("http://h:1"), Some(token), dir.path()));
+        assert_eq!(of(" MK1.s\r\n").unwrap().1, "MK1.s");
+        assert_eq!(of(" \n").unwrap_err().message, "no key is given for the server http://h:1");
+        for bad in ["MK1.\u{1b}[1m", "MK1.a\nb", "MK1.\u{fffd}", "MK1 s"] {
+            let failure = of(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::BadInput, "{bad:?}");
+            assert!(failure.message.starts_with("MUONIC_TOKEN holds") && !failure.message.contains("MK1"));
         }
     }
 

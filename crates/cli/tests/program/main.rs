@@ -111,6 +111,18 @@ fn the_key_comes_from_the_environment_and_never_from_a_command_line() {
 }
 
 #[test]
+fn a_token_from_a_file_is_trimmed_and_a_broken_one_is_told() {
+    let server = Fake::start(status_alone);
+    let with = |token| muonic(&server.url, &["status"]).env("MUONIC_TOKEN", token).output().unwrap();
+    assert_eq!(with(" MK1.secret\r\n").status.code(), Some(0));
+    assert_eq!(server.keys(), ["Bearer MK1.secret"]);
+    let broken = with("MK1.se\ncret");
+    let said = String::from_utf8(broken.stderr).unwrap();
+    assert_eq!(broken.status.code(), Some(2), "{said}");
+    assert!(said.starts_with("error: MUONIC_TOKEN holds a character that no token has"), "{said}");
+}
+
+#[test]
 fn programs_get_failures_as_objects_with_the_same_exit() {
     let server = Fake::start(|_| error(ErrorCode::NotFound, "there is no job 'x-1'"));
     let cases: [(&[&str], i32, &str, Value); 3] = [
