@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muonic_client::{Progress, Stage};
 
-use crate::context::on_terminal;
+use crate::context::{note, on_terminal};
 use crate::render::clean;
 
 /// Work below this size is over before a bar can be read.
@@ -71,6 +71,29 @@ impl Drop for Bar {
 
 /// A line that turns while something is waited for; silent in a pipe.
 pub(crate) struct Spinner(Option<ProgressBar>);
+
+/// The same, where the wait may be long: in a pipe each new state is a line.
+pub(crate) struct Steps {
+    spinner: Spinner,
+    last: String,
+}
+
+impl Steps {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { spinner: Spinner::new(text), last: String::new() }
+    }
+
+    pub(crate) fn say(&mut self, text: String) {
+        if text == self.last {
+            return;
+        }
+        match &self.spinner.0 {
+            Some(_) => self.spinner.say(&text),
+            None => note(&text),
+        }
+        self.last = text;
+    }
+}
 
 impl Spinner {
     pub(crate) fn new(text: &str) -> Self {

@@ -54,8 +54,9 @@ impl DeployArgs {
 }
 
 fn token_place(context: &Context) -> String {
-    match (&context.global.server, context.global.data_dir()) {
-        (None, Some(dir)) => format!("the administrator's is \"token\" in {}", dir.join("local.json").display()),
+    let given = context.global.server.is_some() || context.global.token.is_some();
+    match context.global.data_dir() {
+        Some(dir) if !given => format!("the administrator's is \"token\" in {}", dir.join("local.json").display()),
         _ => "the one you use now will do".to_owned(),
     }
 }

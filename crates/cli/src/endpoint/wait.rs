@@ -8,7 +8,7 @@ use super::Waiting;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Result};
 use crate::link::{Link, ask};
-use crate::progress::Spinner;
+use crate::progress::Steps;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
@@ -53,12 +53,12 @@ pub(super) fn until_served(context: &Context, endpoint: Endpoint, waiting: &Wait
         return Ok(endpoint);
     }
     let link = Link::new(context)?;
-    let spinner = Spinner::new("starting");
+    let mut steps = Steps::new("starting");
     let began = Instant::now();
     let (name, mut pause) = (endpoint.name.clone(), FIRST_PAUSE);
     let mut now = endpoint;
     loop {
-        let logs = || format!("see why with: muonic endpoint logs {name}");
+        let logs = || format!("see more with: muonic endpoint show {name}, or muonic endpoint logs {name}");
         match step(&now, revision) {
             Step::Served => return Ok(now),
             Step::Failed(message) => return Err(Failure::new(Exit::Failed, message).hint(logs())),
@@ -66,7 +66,7 @@ pub(super) fn until_served(context: &Context, endpoint: Endpoint, waiting: &Wait
                 return Err(Failure::new(Exit::Failed, format!("it does not serve yet: {text}"))
                     .hint(format!("it goes on starting; {}", logs())));
             }
-            Step::Waiting(text) => spinner.say(&text),
+            Step::Waiting(text) => steps.say(text),
         }
         std::thread::sleep(pause);
         pause = (pause * 3 / 2).min(LAST_PAUSE);

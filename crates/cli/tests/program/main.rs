@@ -5,6 +5,7 @@ mod fake;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{CommandFactory, Parser};
 use fake::{Answer, Fake, Gate, error, json};
@@ -139,6 +140,35 @@ fn programs_get_failures_as_objects_with_the_same_exit() {
         assert!(error["message"].as_str().unwrap().contains(message), "{said}");
         assert_eq!((&error["exit_code"], &error["code"]), (&exit.into(), &code), "{said}");
     }
+}
+
+fn endpoint(ready: bool) -> Value {
+    let at = "2026-11-03T12:00:00Z";
+    let revision = serde_json::json!({
+        "number": 1, "model": {"name": "m", "version": 1}, "replicas": 1,
+        "resources": {"cpu": "1", "memory": "1Gi", "gpu": 0}, "state": if ready { "active" } else { "pending" },
+        "reason": null, "created_at": at, "activated_at": null,
+    });
+    serde_json::json!({
+        "name": "m", "project": "default", "state": if ready { "ready" } else { "deploying" },
+        "active": ready.then_some(1), "target": (!ready).then_some(1), "revisions": [revision], "replicas": [],
+        "created_at": at, "cost_usd": 0.0, "path": "/endpoints/m",
+    })
+}
+
+#[test]
+fn a_deployment_tells_a_pipe_what_it_waits_for_once() {
+    let asked = AtomicUsize::new(0);
+    let server = Fake::start(move |request| match request {
+        "POST /api/v1/endpoints" => json(&endpoint(false)),
+        "GET /api/v1/endpoints/m" => json(&endpoint(asked.fetch_add(1, Ordering::Relaxed) == 3)),
+        _ => json(&serde_json::json!({"name": "m", "inputs": []})),
+    });
+    let out = muonic(&server.url, &["deploy", "m"]).output().unwrap();
+    assert_eq!(String::from_utf8(out.stderr).unwrap(), "m@1 on m: 0 of 1 ready\n");
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(said.contains("m is ready: m@1") && said.contains("the one you use now will do"), "{said}");
+    assert!(!said.contains("takes"), "nothing is known of what it takes: {said}");
 }
 
 /// A job with one attempt, as it is in this state.
