@@ -1,6 +1,6 @@
 //! `muonic model`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use muonic_client::UploadRules;
 use muonic_types::model::{Model, ModelSource, ModelVersion};
@@ -40,7 +40,8 @@ pub struct ShowArgs {
 
 /// Upload a folder or a file as the next version of a model
 ///
-/// A model folder holds one .onnx file, or a handler.py with a class Handler.
+/// A model folder holds one .onnx file, or a handler.py with a class Handler;
+/// empty folders are not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   muonic model register digits ./model.onnx")]
@@ -218,8 +219,26 @@ impl RegisterArgs {
                 sent(&uploaded)
             )
         })?;
+        if !servable(&self.path) {
+            note(format!(
+                "note: {}@{} has neither an .onnx file nor handler.py at its top, so it cannot be deployed",
+                version.name, version.version
+            ));
+        }
         Ok(Exit::Ok)
     }
+}
+
+/// Whether a replica would find a model there. What cannot be read now is not judged.
+fn servable(path: &Path) -> bool {
+    let serves = |path: &Path| {
+        path.file_name().is_some_and(|name| name == "handler.py")
+            || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+    };
+    if !path.is_dir() {
+        return serves(path);
+    }
+    std::fs::read_dir(path).map_or(true, |entries| entries.flatten().any(|e| serves(&e.path()) && e.path().is_file()))
 }
 
 impl AliasArgs {
@@ -253,6 +272,19 @@ mod tests {
             metrics: [("accuracy".to_owned(), 0.972_222)].into(),
             created_at: "2026-11-03T12:00:00Z".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn what_can_be_served_has_a_model_at_its_top() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        std::fs::create_dir(dir.path().join("x.onnx")).unwrap();
+        put("weights.bin");
+        put("x.onnx/model.onnx");
+        assert!(!servable(dir.path()) && !servable(&dir.path().join("weights.bin")));
+        assert!(servable(&dir.path().join("x.onnx/model.onnx")));
+        put("handler.py");
+        assert!(servable(dir.path()));
     }
 
     fn trained() -> ModelSource {

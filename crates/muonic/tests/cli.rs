@@ -121,6 +121,11 @@ fn models_are_named_served_asked_and_taken_back() {
     assert!(server.ok(&["model", "ls"]).contains("champion"));
     fails(&server, &["model", "show", "m@loser"], 3, "loser");
 
+    write(&folder.path().join("other"), &[("weights.bin", b"w")]);
+    let other = server.cli(&["model", "register", "other", text(&folder.path().join("other"))]);
+    assert!(stderr(&other).contains("note: other@1 has neither an .onnx file nor handler.py"), "{other:?}");
+    fails(&server, &["deploy", "other", "--resources", "cpu=0.1"], 1, "muonic endpoint show other");
+    fails(&server, &["predict", "other", "[[1]]"], 5, "other serves nothing: it is failed");
     fails(&server, &["deploy", "m", "--resources", "cpu=0.1,cpu=1"], 2, "'cpu' is named twice");
 
     let small = ["--resources", "cpu=0.1,memory=128Mi"];
