@@ -72,12 +72,13 @@ fn server(args: &up::Args, global: &Global) -> ExitCode {
     }
 }
 
-/// Bad configuration is bad input; anything else failed.
+/// Bad configuration and what is no model are bad input; anything else failed.
 fn report(result: anyhow::Result<()>, global: &Global) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let exit = if e.is::<config::Error>() { Exit::BadInput } else { Exit::Failed };
+            let bad = e.is::<config::Error>() || e.is::<muonic_serve::NotAModel>();
+            let exit = if bad { Exit::BadInput } else { Exit::Failed };
             Failure::new(exit, format!("{e:#}")).print(global.output)
         }
     }

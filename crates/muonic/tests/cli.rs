@@ -187,6 +187,8 @@ fn the_server_is_described_and_keys_are_kept() {
         assert!(server.ok(&["completions", shell]).contains("rollback"), "{shell}");
     }
     fails(&server, &["data", "ls", "--output", "yaml"], 2, "json");
+    fails(&server, &["serve", "/nowhere"], 2, "error: there is no file or folder /nowhere\n");
+    fails(&server, &["serve", "/nowhere", "-o", "json"], 2, r#""exit_code":2"#);
     server.stop();
     let out = server.cli(&["status"]);
     assert_eq!(out.status.code(), Some(5), "{out:?}");

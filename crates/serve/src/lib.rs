@@ -41,8 +41,16 @@ pub use limits::Limits;
 pub use listen::{Listener, serve};
 pub use runtime::onnx::find_library;
 
+/// What was named to be served cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAModel(String);
+
 /// `muonic serve`: serve one model.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  muonic serve model.onnx
+  muonic serve ./handler --name digits --port 8080")]
 pub struct Args {
     /// An .onnx file, or a folder with one or with handler.py
     #[arg(required_unless_present = "unit")]

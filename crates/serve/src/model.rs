@@ -1,5 +1,6 @@
 //! What a model's folder holds, and which runtime that makes it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,7 +16,10 @@ pub enum Kind {
 /// `path` is an `.onnx` file or a folder. `handler.py` wins over ONNX files,
 /// which it may well load itself; of several ONNX files `model.onnx` wins.
 pub fn find(path: &Path) -> anyhow::Result<Kind> {
-    let meta = std::fs::metadata(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+    let meta = match std::fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => bail!("there is no file or folder {}", path.display()),
+        other => other.with_context(|| format!("cannot read the model {}", path.display()))?,
+    };
     let is_onnx = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
     if meta.is_file() {
         if is_onnx(path) {

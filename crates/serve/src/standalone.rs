@@ -7,9 +7,10 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::listen::{Listener, serve};
-use crate::{Args, LOG_BYTES_MAX, Limits, LoadOptions, Replica, Terminated, async_threads, load, router};
+use crate::{Args, LOG_BYTES_MAX, Limits, LoadOptions, NotAModel, Replica, Terminated, async_threads, load, router};
 
 pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
+    crate::model::find(path).map_err(|e| NotAModel(format!("{e:#}")))?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => default_name(path)?,
