@@ -81,7 +81,11 @@ fn arguments<'a>(args: impl Iterator<Item = &'a Arg>, out: &mut String) {
             .collect();
         let choices = if choices.is_empty() { String::new() } else { format!(" ({})", choices.join(", ")) };
         let env = arg.get_env().and_then(|e| e.to_str()).map(|e| format!(" [env: `{e}`]")).unwrap_or_default();
-        let _ = writeln!(out, "- `{}`: {help}{choices}{many}{env}", form.trim());
+        let default = match arg.get_default_values() {
+            [one] if arg.get_action().takes_values() => format!(" [default: `{}`]", one.to_string_lossy()),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "- `{}`: {help}{choices}{many}{default}{env}", form.trim());
     }
     if any {
         out.push('\n');
@@ -123,7 +127,10 @@ mod tests {
         }
         let text = crate::reference(Cli::command());
         check(&Cli::command(), "muonic", &text);
-        assert!(text.contains("- `-o, --output <FORMAT>`: How results are written (`text`, `json`)"), "{text}");
+        assert!(
+            text.contains("- `-o, --output <FORMAT>`: How results are written (`text`, `json`) [default: `text`]"),
+            "{text}"
+        );
         assert!(text.contains("Exit codes:"));
         assert!(text.contains("MUONIC_TOKEN") && !text.contains("--token"), "a key is no argument");
         assert!(!text.contains(" \n"), "no trailing blanks");

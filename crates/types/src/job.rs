@@ -56,7 +56,8 @@ pub struct JobSpec {
     #[serde(default = "default_grace_s")]
     #[schema(minimum = 0, maximum = 3600)]
     pub grace_s: u64,
-    /// How often to try again after a failure.
+    /// How often to try again after a failure; attempts lost with their machine
+    /// or supervisor are made good beyond these.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 100)]
     pub retries: u32,

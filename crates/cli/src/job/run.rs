@@ -19,7 +19,8 @@ use crate::render::human;
 /// Run a command on the code in a folder, and watch it
 ///
 /// The folder is uploaded without what .gitignore and .muonicignore name. A
-/// requirements.txt in it gives the job its Python environment. The log comes
+/// requirements.txt in it gives the job its Python environment; empty folders
+/// are not kept. The log comes
 /// to stdout, all else to stderr. Ctrl-C stops the watching, not the job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -59,7 +60,8 @@ pub struct RunArgs {
     /// Time between the request to stop (SIGTERM) and the end (SIGKILL); at most 1h
     #[arg(long, value_name = "DURATION", value_parser = parse::grace, default_value = "10s")]
     grace: u64,
-    /// How often to try again after a failure
+    /// How often to try again after a failure; attempts lost with their
+    /// machine or supervisor are made good beyond these
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     retries: u32,
     /// Find a metric in log lines by a pattern whose first group is its value;
