@@ -115,8 +115,8 @@ pub(crate) fn resources(base: Resources) -> impl Fn(&str) -> Result<Resources, S
         if all.cpu.milli == 0 {
             return Err("cpu must be more than 0".to_owned());
         }
-        if all.memory.bytes == 0 {
-            return Err("memory must be more than 0".to_owned());
+        if all.memory < Resources::MEMORY_MIN {
+            return Err(format!("memory must be at least {}", Resources::MEMORY_MIN));
         }
         Ok(all)
     }
@@ -201,6 +201,7 @@ mod tests {
         let bad = |text| resources(base)(text).unwrap_err();
         assert_eq!(bad("cpu=1,cpu=2"), "'cpu' is named twice: name each resource once");
         assert_eq!(bad("cpu=0"), "cpu must be more than 0");
+        assert_eq!(bad("memory=1Mi"), "memory must be at least 4Mi");
         let asked = partial_resources(base)("memory=1Gi").unwrap();
         let before = Resources::parse_over(base, "cpu=4,gpu=1").unwrap();
         assert_eq!(asked.over(before).unwrap().to_string(), "cpu=4 memory=1Gi gpu=1");

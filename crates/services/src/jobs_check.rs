@@ -15,8 +15,6 @@ const PATTERN_BYTES_MAX: usize = 1 << 10;
 const METRIC_NAME_MAX: usize = 250;
 const POINTS_MAX: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// Less memory than this starts nothing useful.
-const MEMORY_MIN: u64 = 4 << 20;
 
 pub(crate) fn check(new: &NewJob, capacity: &Resources) -> Result<()> {
     let spec = &new.spec;
@@ -127,8 +125,9 @@ pub(crate) fn check_resources(wanted: &Resources, capacity: &Resources) -> Resul
     if wanted.cpu.milli == 0 {
         return Err(Error::invalid("cpu must be more than 0").hint("ask for cpu=1, or a part such as cpu=0.5"));
     }
-    if wanted.memory.bytes < MEMORY_MIN {
-        return Err(Error::invalid("memory must be at least 4Mi").hint("ask for memory=1Gi, for example"));
+    if wanted.memory < Resources::MEMORY_MIN {
+        return Err(Error::invalid(format!("memory must be at least {}", Resources::MEMORY_MIN))
+            .hint("ask for memory=1Gi, for example"));
     }
     if !wanted.fits(capacity) {
         return Err(Error::new(

@@ -151,6 +151,9 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// Less memory than this starts nothing useful.
+    pub const MEMORY_MIN: Memory = Memory::mib(4);
+
     pub fn fits(&self, free: &Self) -> bool {
         self.cpu <= free.cpu && self.memory <= free.memory && self.gpu <= free.gpu
     }
