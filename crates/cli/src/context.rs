@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use muonic_client::Client;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::failure::{Exit, Failure, Result};
 use crate::global::{Global, OutputFormat};
+use crate::render::screen::folded;
 use crate::render::{Screen, clean};
 
 pub(crate) struct Context<'a> {
@@ -46,11 +48,7 @@ impl<'a> Context<'a> {
 
     /// Where results are written to.
     pub(crate) fn screen(&self) -> Screen {
-        if !std::io::stdout().is_terminal() {
-            return Screen::PIPE;
-        }
-        terminal_size::terminal_size_of(std::io::stdout())
-            .map_or(Screen::PIPE, |(columns, _)| Screen::terminal(columns.0.into()))
+        screen_of(std::io::stdout())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -97,6 +95,18 @@ fn write(bytes: &[u8]) -> Result<Reader> {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(e) => Err(Failure::new(Exit::Failed, format!("cannot write the result: {e}"))),
     }
+}
+
+fn screen_of(stream: impl IsTerminal + AsFd) -> Screen {
+    if !stream.is_terminal() {
+        return Screen::PIPE;
+    }
+    terminal_size::terminal_size_of(stream).map_or(Screen::PIPE, |(columns, _)| Screen::terminal(columns.0.into()))
+}
+
+/// A note in words alone, folded for a terminal: nobody copies it.
+pub(crate) fn tell(line: impl AsRef<str>) {
+    note(folded(screen_of(std::io::stderr()), line.as_ref()));
 }
 
 /// One line for people, on stderr.

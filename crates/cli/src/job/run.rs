@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::reason_parts;
 use super::watch::{LogTo, Watch, Watched};
-use crate::context::{Context, note, out};
+use crate::context::{Context, note, out, tell};
 use crate::failure::{Exit, Failure, Outcome, Result};
 use crate::parse;
 use crate::progress::Bar;
@@ -89,7 +89,7 @@ impl RunArgs {
         }
         let job = client.job_create(&NewJob { spec, request_token: request_token() })?;
         if detach {
-            super::notes::accepted(&job).into_iter().for_each(note);
+            super::notes::accepted(&job).into_iter().for_each(tell);
             context.show(&job, || format!("{}\n", job.id))?;
             return Ok(Exit::Ok);
         }

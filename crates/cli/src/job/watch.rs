@@ -16,7 +16,7 @@ use muonic_types::JobId;
 use muonic_types::job::{AttemptState, Job};
 
 use super::notes::notes;
-use crate::context::{Context, note};
+use crate::context::{Context, note, tell};
 use crate::failure::{Exit, Failure, Result};
 use crate::link::{Link, ask};
 use crate::log::{self, Sink, Source};
@@ -150,8 +150,8 @@ struct State {
 }
 
 impl State {
-    fn see(&mut self, job: Job, tell: bool) {
-        if tell {
+    fn see(&mut self, job: Job, with_notes: bool) {
+        if with_notes {
             let lines = notes(self.last.as_ref(), &job, self.log_shown.load(Ordering::Relaxed));
             // A line that turns stands only where no log can write into it.
             let idle = job.attempts.is_empty() && !job.state.is_final();
@@ -161,7 +161,7 @@ impl State {
             if !lines.is_empty() {
                 self.log_shown.store(false, Ordering::Relaxed);
             }
-            lines.iter().for_each(note);
+            lines.iter().for_each(tell);
             if idle && self.spinner.is_none() {
                 self.spinner = Some(Spinner::new("waiting"));
             }

@@ -61,6 +61,17 @@ pub(crate) fn hanging(screen: Screen, before: usize, text: &str) -> String {
     }
 }
 
+/// A line of words, those below the first indented.
+pub(crate) fn folded(screen: Screen, line: &str) -> String {
+    const INDENT: usize = 4;
+    match screen.width() {
+        Some(width) if line.chars().count() > width => {
+            wrap(line, width.saturating_sub(INDENT)).join(&format!("\n{:INDENT$}", ""))
+        }
+        _ => line.to_owned(),
+    }
+}
+
 /// At most `width` characters; where some are left out, `…` says so.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -82,6 +93,10 @@ mod tests {
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(hanging(Screen::terminal(40), 30, "it waits for cpu"), format!("it waits\n{:30}for cpu", ""));
         assert_eq!(hanging(Screen::PIPE, 30, "it waits for cpu"), "it waits for cpu");
+        let note = "[train-1] queued, next in line: waits for cpu=2";
+        assert_eq!(folded(Screen::terminal(40), note), "[train-1] queued, next in line:\n    waits for cpu=2");
+        assert_eq!(folded(Screen::terminal(47), note), note);
+        assert_eq!(folded(Screen::PIPE, note), note);
         assert_eq!(cut("déjà vu", 5), "déjà…");
         assert_eq!(cut("déjà", 4), "déjà");
     }
