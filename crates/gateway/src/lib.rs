@@ -100,9 +100,9 @@ impl Gateway {
     ) -> Self {
         let shared = Shared {
             settings,
+            metrics: metrics::Metrics::new(registry, routes.clone()),
             routes,
             auth,
-            metrics: metrics::Metrics::new(registry),
             pools: pool::Pools::new(settings.connect_time),
             health: pick::Health::default(),
             rooms: Mutex::default(),

@@ -407,3 +407,42 @@ async fn a_burst_stays_within_its_bounds() {
     assert!(backends.iter().all(|b| b.in_flight.load(Ordering::SeqCst) == 0));
     assert!(world.metrics().contains("muonic_gateway_in_flight{endpoint=\"e\"} 0"));
 }
+
+#[tokio::test]
+async fn what_is_gone_is_measured_no_more() {
+    let world = World::new();
+    let backend = fake(&world, 1, 1, ok());
+    let deployed = |name: &str| {
+        let mut table = common::table(EndpointState::Ready, 1, std::slice::from_ref(&backend));
+        let mut route = table.routes.remove(&"e".parse().unwrap()).unwrap();
+        route.endpoint = name.parse().unwrap();
+        table.routes.insert(route.endpoint.clone(), route);
+        world.routes.send_replace(Arc::new(table));
+    };
+    let call = async |name: &str| {
+        let request = Request::get(format!("/endpoints/{name}/x")).header("authorization", "Bearer invoker");
+        assert_eq!(send(&world.router, request.body(Body::empty()).unwrap()).await.status, 200);
+    };
+    for n in 0..50 {
+        deployed(&format!("e{n}"));
+        call(&format!("e{n}")).await;
+    }
+    let metrics = world.metrics();
+    for gone in 0..49 {
+        assert!(!metrics.contains(&format!("endpoint=\"e{gone}\"")), "{metrics}");
+    }
+    assert!(metrics.contains("muonic_gateway_requests_total{endpoint=\"e49\",revision=\"1\",code=\"200\"} 1"));
+    // Also where no request comes any more, and one that ends late.
+    let late = Router::new().fallback(async || {
+        tokio::time::sleep(PATIENCE).await;
+    });
+    world.route(EndpointState::Ready, 1, &[fake(&world, 1, 2, late)]);
+    let router = world.router.clone();
+    let waiting = tokio::spawn(async move { router.oneshot(post("/x", "")).await });
+    until("it waits", || world.metrics().contains("muonic_gateway_in_flight{endpoint=\"e\"} 1")).await;
+    world.routes.send_replace(Arc::default());
+    assert!(!world.metrics().contains("endpoint="), "{}", world.metrics());
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    assert!(!world.metrics().contains("endpoint="), "{}", world.metrics());
+}
