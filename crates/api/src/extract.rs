@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use muonic_ports::object_store::ByteStream;
 use muonic_services::Error;
-use muonic_types::ErrorCode;
 use muonic_types::key::Principal;
+use muonic_types::{ErrorCode, Object};
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -130,7 +130,7 @@ async fn read_json<T: DeserializeOwned + Send + 'static>(request: Request, max: 
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|e| {
         let place = e.path().to_string();
         let problem = e.into_inner();
         let text = match place.as_str() {
@@ -204,5 +204,27 @@ impl<S: Send + Sync> FromRequest<S> for StreamBody {
             }
         });
         Ok(Self(Box::pin(timed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muonic_types::task::NewMetricPoints;
+
+    use super::parse;
+
+    #[test]
+    fn a_body_is_an_object_with_names() {
+        let point = r#"{"name": "a", "step": 0, "value": 1, "at": "2026-01-01T00:00:00Z"}"#;
+        assert!(parse::<NewMetricPoints>(format!(r#"{{"first": 0, "points": [{point}]}}"#).as_bytes()).is_ok());
+        for (body, place) in [
+            (format!("[0, [{point}]]"), "the body: "),
+            (r#"{"first": 0, "points": [["a", 0, 1, "2026-01-01T00:00:00Z"]]}"#.to_owned(), "points[0] in the body: "),
+        ] {
+            let refused = parse::<NewMetricPoints>(body.as_bytes()).expect_err("a refusal").0;
+            assert_eq!(refused.code.status(), 400);
+            let wanted = format!("{place}invalid type: sequence, expected an object");
+            assert!(refused.message.starts_with(&wanted), "{}", refused.message);
+        }
     }
 }

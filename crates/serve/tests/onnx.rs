@@ -198,7 +198,18 @@ async fn bad_input_gets_a_sentence() {
     let input = |i: Value| json!({ "inputs": [i] });
     for (request, error) in [
         (json!({ "inputs": [] }), "input 'x' is missing; the model wants 'x' (FP32 [-1,3])"),
-        (json!([]), "the body is not an inference request: "),
+        (
+            json!([null, null, [x(json!([1, 3]), json!([1, 2, 3]))["inputs"][0]]]),
+            "the body is not an inference request: invalid type: sequence, expected an object",
+        ),
+        (
+            input(json!(["x", "FP32", [1, 3], null, [1, 2, 3]])),
+            "the body is not an inference request: invalid type: sequence, expected an object",
+        ),
+        (
+            json!({ "inputs": x(json!([1, 3]), json!([1, 2, 3]))["inputs"], "outputs": [["y"]] }),
+            "the body is not an inference request: invalid type: sequence, expected an object",
+        ),
         (x(json!([2, 4]), json!([])), "input 'x' has shape [2,4]; the model wants [-1,3]"),
         (x(json!([3]), json!([1, 2, 3])), "input 'x' has shape [3]; the model wants [-1,3]"),
         (x(json!([-1, 3]), json!([1, 2, 3])), "input 'x' has shape [-1, 3]; dimensions must be 0 or more"),

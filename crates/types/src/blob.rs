@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Digest, Entry, Invalid};
+use crate::{Digest, Entry, Invalid, object};
 
 /// Media type of a pack.
 pub const PACK_MEDIA_TYPE: &str = "application/octet-stream";
@@ -55,6 +55,7 @@ pub struct PackStored {
 #[serde(deny_unknown_fields)]
 pub struct NewTree {
     /// The files; every blob must have been uploaded before. At most 1,000,000.
+    #[serde(deserialize_with = "object::each")]
     pub entries: Vec<Entry>,
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::ModelVersionId;
-use crate::{Cpu, Memory, Name, ProjectId, ReplicaId, Resources, Timestamp, VersionRef};
+use crate::{Cpu, Memory, Name, ProjectId, ReplicaId, Resources, Timestamp, VersionRef, object};
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +38,7 @@ pub struct NewRevision {
     #[schema(minimum = 1, maximum = 100)]
     pub replicas: Option<u32>,
     /// Per replica.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::maybe")]
     pub resources: Option<Resources>,
 }
 

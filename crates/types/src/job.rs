@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::ModelVersionId;
-use crate::{AttemptId, Cpu, Digest, JobId, Memory, Name, ProjectId, Resources, Timestamp, VersionRef};
+use crate::{AttemptId, Cpu, Digest, JobId, Memory, Name, ProjectId, Resources, Timestamp, VersionRef, object};
 
 /// What to run. Sent by people, kept as it was sent with versions resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -26,7 +26,7 @@ pub struct JobSpec {
     /// Tree of the code folder; an empty folder without.
     #[serde(default)]
     pub code: Option<Digest>,
-    #[serde(default = "default_resources")]
+    #[serde(default = "default_resources", deserialize_with = "object::one")]
     pub resources: Resources,
     /// Channel name to dataset: the folder is found in `SM_CHANNEL_<NAME>`.
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct JobSpec {
     pub retries: u32,
     /// Further patterns that find metrics in log lines. Lines made only of
     /// `name=number` pairs are found without any.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::each")]
     #[schema(max_items = 100)]
     pub metrics: Vec<MetricPattern>,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::job::{Exit, JobSpec, MetricPoint, Phase};
-use crate::{AttemptId, Digest, Name, ReplicaId, Resources, Timestamp};
+use crate::{AttemptId, Digest, Name, ReplicaId, Resources, Timestamp, object};
 
 /// Answer to a claim: everything the shim needs.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -43,6 +43,7 @@ pub struct NewMetricPoints {
     /// server has are skipped, so sending again is harmless.
     pub first: u64,
     #[schema(max_items = 10_000)]
+    #[serde(deserialize_with = "object::each")]
     pub points: Vec<MetricPoint>,
 }
 
@@ -50,6 +51,7 @@ pub struct NewMetricPoints {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExitReport {
+    #[serde(deserialize_with = "object::one")]
     pub exit: Exit,
     /// One sentence, with the last lines of the log where it failed.
     pub message: Option<String>,

@@ -88,3 +88,21 @@ fn a_job_with_a_key_nobody_knows_is_refused() {
     let typo = r#"{"name": "e", "model": "m@1", "replica": 1}"#;
     assert!(serde_json::from_str::<endpoint::NewEndpoint>(typo).is_err());
 }
+
+#[test]
+fn lists_of_values_are_no_objects() {
+    fn refused<T: serde::de::DeserializeOwned>(text: &str) {
+        let error = serde_json::from_str::<T>(text).err().unwrap_or_else(|| panic!("{text} was read")).to_string();
+        assert!(error.contains("invalid type: sequence, expected an object"), "{text}: {error}");
+    }
+    refused::<job::NewJob>(r#"{"name": "t", "command": ["true"], "resources": ["1", "1Gi", 0]}"#);
+    refused::<job::NewJob>(r#"{"name": "t", "command": ["true"], "metrics": [["loss", "loss=(.*)"]]}"#);
+    refused::<endpoint::NewEndpoint>(r#"{"name": "e", "model": "m@1", "resources": ["1", "1Gi", 0]}"#);
+    refused::<task::NewMetricPoints>(r#"{"first": 0, "points": [["loss", 0, 1.0, "2026-01-01T00:00:00Z"]]}"#);
+    refused::<task::ExitReport>(r#"{"exit": ["code", 0]}"#);
+    let digest = Digest::of(b"");
+    refused::<blob::NewTree>(&format!(r#"{{"entries": [["a", 0, "{digest}"]]}}"#));
+    refused::<Object<blob::NewTree>>(r#"[[]]"#);
+    let none = r#"{"name": "e", "model": "m@1", "resources": null}"#;
+    assert!(serde_json::from_str::<endpoint::NewEndpoint>(none).is_ok_and(|e| e.revision.resources.is_none()));
+}

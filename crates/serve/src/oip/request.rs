@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
-use muonic_types::ErrorCode;
+use muonic_types::{ErrorCode, Object};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -54,9 +54,9 @@ struct RawRequest<'a> {
     #[serde(default, borrow)]
     parameters: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "bounded::<_, _, PORTS_MAX>")]
-    inputs: Vec<RawInput<'a>>,
+    inputs: Vec<Object<RawInput<'a>>>,
     #[serde(default, borrow, deserialize_with = "bounded::<_, _, PORTS_MAX>")]
-    outputs: Vec<RawOutput<'a>>,
+    outputs: Vec<Object<RawOutput<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -109,12 +109,12 @@ pub fn read(
             )));
         }
     };
-    let raw: RawRequest<'_> = serde_json::from_slice(&json)
+    let Object(raw): Object<RawRequest<'_>> = serde_json::from_slice(&json)
         .map_err(|e| Failure::bad(format!("the body is not an inference request: {e}")))?;
     let parameters = parameters(raw.parameters, "the request")?;
     let mut names = HashSet::new();
     let mut tensors = Vec::with_capacity(raw.inputs.len());
-    for input in raw.inputs {
+    for Object(input) in raw.inputs {
         if !names.insert(input.name.clone()) {
             return Err(Failure::bad(format!("input '{}' stands twice in the request", clip(&input.name))));
         }
@@ -217,13 +217,13 @@ fn from_binary(bytes: Bytes, datatype: DataType, dims: &[i64], wanted: usize) ->
     Ok(Data::Text(items))
 }
 
-fn wanted(raw: Vec<RawOutput<'_>>, binary: bool, ports: Option<&[Port]>) -> Result<Wanted, Failure> {
+fn wanted(raw: Vec<Object<RawOutput<'_>>>, binary: bool, ports: Option<&[Port]>) -> Result<Wanted, Failure> {
     if raw.is_empty() {
         return Ok(Wanted::All { binary });
     }
     let mut names = HashSet::new();
     let mut outputs = Vec::with_capacity(raw.len());
-    for output in raw {
+    for Object(output) in raw {
         let shown = clip(&output.name).to_owned();
         let parameters = parameters(output.parameters, &format!("output '{shown}'"))?;
         if parameters.classification.is_some() {
