@@ -5,8 +5,11 @@
 //! runs off the async threads; the slot goes with it, so that a request nobody
 //! waits for any more still counts until its run has ended.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
@@ -14,13 +17,15 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use hyper::body::{Frame, SizeHint};
 use muonic_types::ErrorCode;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::Failure;
-use crate::limits::{Held, Limits, Room};
+use crate::limits::{Charged, Held, Limits, Room};
 use crate::metrics::Metrics;
 use crate::oip::{JSON_LENGTH_HEADER, request, response};
 use crate::runtime::{Runtime, Stop};
@@ -28,6 +33,8 @@ use crate::tensor::{Port, Tensor};
 
 /// Bodies up to this size are parsed and written on the async threads.
 const INLINE_BYTES_MAX: usize = 32 << 10;
+/// Of an answer that is handed to its connection at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 pub struct Replica {
     pub name: String,
@@ -231,22 +238,25 @@ async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, bod
         let parse = move |mut held: Held| {
             let (runtime, bytes) = (&replica.runtime, held.bytes.clone());
             let charge = |more| replica.room.charge(&mut held, more);
-            request::read(&bytes, json_length, runtime.inputs(), runtime.outputs(), charge)
+            let cost = |datatype| runtime.element_cost(datatype);
+            request::read(&bytes, json_length, runtime.inputs(), runtime.outputs(), cost, charge)
                 .map(|request| (request, held))
         };
         if small { parse(held) } else { blocking(move || parse(held)).await? }
     };
     let (request::Request { id, inputs, outputs: wanted }, held) = parsed?;
     let slot = turn(replica).await?;
-    let outputs = run(replica, inputs, (slot, held, place)).await?;
-    let bytes: usize = outputs.iter().map(|t| crate::tensor::elements(&t.shape).unwrap_or(0)).sum();
+    let (outputs, held) = run(replica, inputs, (slot, place), held).await?;
+    let bytes = response::bytes_max(&outputs, &wanted);
+    let mut charged = replica.room.answer(held, bytes)?;
     let written = {
         let replica = Arc::clone(replica);
         let write = move || response::write(&replica.name, &replica.version, id.as_deref(), outputs, &wanted);
-        if bytes * 8 <= INLINE_BYTES_MAX { write() } else { blocking(write).await? }
+        if bytes <= INLINE_BYTES_MAX { write() } else { blocking(write).await? }
     };
     let written = written?;
-    let mut response = Response::new(Body::from(written.bytes));
+    replica.room.settle(&mut charged, written.bytes.len())?;
+    let mut response = Response::new(Body::new(Answer { rest: written.bytes, _charged: charged }));
     *response.status_mut() = StatusCode::OK;
     let media_type = if written.json_length.is_some() { "application/octet-stream" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -254,6 +264,35 @@ async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, bod
         response.headers_mut().insert(JSON_LENGTH_HEADER, HeaderValue::from(length));
     }
     Ok(response)
+}
+
+/// An answer on its way out, with the room it takes.
+struct Answer {
+    rest: Bytes,
+    _charged: Charged,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        // A copy: a part would hold the whole until it has left itself.
+        let size = PIECE_BYTES.min(self.rest.len());
+        let piece = Bytes::copy_from_slice(&self.rest.split_to(size));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }
 
 async fn turn(replica: &Replica) -> Result<OwnedSemaphorePermit, Failure> {
@@ -267,17 +306,22 @@ async fn turn(replica: &Replica) -> Result<OwnedSemaphorePermit, Failure> {
     slot.map_err(|_| Failure::new(ErrorCode::Unavailable, "the replica is stopping"))
 }
 
-/// `held` is let go only when the run has ended, also where nobody waits for
-/// it any more.
-async fn run(replica: &Replica, inputs: Vec<Tensor>, held: impl Send + 'static) -> Result<Vec<Tensor>, Failure> {
+/// `busy` and `held` are let go only when the run has ended, also where nobody
+/// waits for it any more.
+async fn run(
+    replica: &Replica,
+    inputs: Vec<Tensor>,
+    busy: impl Send + 'static,
+    held: Held,
+) -> Result<(Vec<Tensor>, Held), Failure> {
     let limit = replica.limits.run_time;
     let stop = Arc::new(Stop::after(limit));
     let on_drop = StopOnDrop(Arc::clone(&stop));
     let runtime = Arc::clone(&replica.runtime);
     let run = blocking(move || {
         let outputs = runtime.infer(inputs, &stop);
-        drop(held);
-        outputs
+        drop(busy);
+        outputs.map(|outputs| (outputs, held))
     });
     let outputs = tokio::time::timeout(limit, run).await.map_err(|_| {
         Failure::new(ErrorCode::DeadlineExceeded, format!("the model did not answer within {} s", limit.as_secs_f64()))

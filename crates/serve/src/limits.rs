@@ -18,8 +18,8 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub body_bytes_max: usize,
-    /// For all requests in the replica together: their bodies and what is
-    /// made of them.
+    /// For all requests in the replica together: their bodies, what is made of
+    /// them, and their answers until they have left.
     pub requests_bytes_max: usize,
     /// Requests in the replica: those that run and those that wait.
     pub requests_max: usize,
@@ -59,8 +59,7 @@ impl Limits {
         if memory.bytes == 0 {
             return usual;
         }
-        // The rest is for the model, its runtime, the inputs' copies in there
-        // and the answers.
+        // The rest is for the model, its runtime and what both make of a run.
         let quarter = usize::try_from(memory.bytes / 4).unwrap_or(usize::MAX);
         let requests_bytes_max = quarter.clamp(1 << 20, 1 << 30);
         Self { body_bytes_max: usual.body_bytes_max.min(requests_bytes_max), requests_bytes_max, ..usual }
@@ -88,7 +87,7 @@ pub struct Held {
 }
 
 #[derive(Default)]
-struct Charged {
+pub struct Charged {
     bytes: usize,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -157,7 +156,7 @@ impl Room {
             if charged.bytes + chunk.len() > max {
                 return Err(too_large());
             }
-            self.grow(&mut charged, chunk.len())?;
+            self.grow(&mut charged, chunk.len(), "request")?;
             gathered.push(&chunk, announced);
         }
         Ok(Held { bytes: gathered.finish(), charged })
@@ -165,7 +164,26 @@ impl Room {
 
     /// Takes room for what is made of a body.
     pub fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), Failure> {
-        self.grow(&mut held.charged, bytes)
+        self.grow(&mut held.charged, bytes, "request")
+    }
+
+    /// From here on the request is gone, and its answer takes so many bytes.
+    pub fn answer(&self, held: Held, bytes: usize) -> Result<Charged, Failure> {
+        let mut charged = held.charged;
+        drop(held.bytes);
+        self.settle(&mut charged, bytes)?;
+        Ok(charged)
+    }
+
+    pub fn settle(&self, charged: &mut Charged, bytes: usize) -> Result<(), Failure> {
+        if bytes > charged.bytes {
+            return self.grow(charged, bytes - charged.bytes, "answer");
+        }
+        if let Some(room) = &mut charged.room {
+            drop(room.split(room.num_permits().saturating_sub(bytes.div_ceil(UNIT))));
+        }
+        charged.bytes = bytes;
+        Ok(())
     }
 
     async fn piece(
@@ -184,13 +202,13 @@ impl Room {
         })
     }
 
-    fn grow(&self, charged: &mut Charged, bytes: usize) -> Result<(), Failure> {
+    fn grow(&self, charged: &mut Charged, bytes: usize, what: &str) -> Result<(), Failure> {
         let max = self.limits.requests_bytes_max;
         let total = charged.bytes.saturating_add(bytes);
         if total > max {
             return Err(Failure::new(
                 ErrorCode::TooLarge,
-                format!("the request takes {total} bytes of memory; this replica has {max} for all of its requests"),
+                format!("the {what} takes {total} bytes of memory; this replica has {max} for all of its requests"),
             ));
         }
         let have = charged.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -233,6 +251,23 @@ mod tests {
         let mut gathered = Gathered::default();
         (0..3).for_each(|_| gathered.push(&Bytes::from_static(&[b'x'; 1000]), Some(3000)));
         assert_eq!(gathered.rest.capacity(), 3000);
+    }
+
+    #[test]
+    fn an_answer_takes_the_place_of_its_request() {
+        let room = Room::new(Limits { requests_bytes_max: 10 * UNIT, ..Limits::default() });
+        let held = |bytes: usize| {
+            let mut held = Held { bytes: Bytes::new(), charged: Charged::default() };
+            room.charge(&mut held, bytes).map(|()| held)
+        };
+        let mut small = room.answer(held(10 * UNIT).unwrap(), UNIT + 1).unwrap();
+        assert_eq!(room.bytes.available_permits(), 8);
+        assert!(room.answer(held(1).unwrap(), 9 * UNIT).is_err_and(|e| e.code == ErrorCode::TooManyRequests));
+        assert!(room.answer(held(1).unwrap(), 11 * UNIT).is_err_and(|e| e.code == ErrorCode::TooLarge));
+        room.settle(&mut small, 0).unwrap();
+        assert_eq!(room.bytes.available_permits(), 10);
+        drop(room.answer(held(1).unwrap(), 10 * UNIT).unwrap());
+        assert_eq!(room.bytes.available_permits(), 10);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use common::{Answer, drip, get, infer, infer_bytes, send, serve_path};
 use http::Request;
+use http_body_util::BodyExt;
 use muonic_serve::Limits;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 fn write(dir: &Path, handler: &str) {
     std::fs::write(dir.join("handler.py"), handler).unwrap();
@@ -303,6 +305,52 @@ async fn a_body_counts_with_what_it_becomes() {
     assert_eq!(infer(&m, &numbers(150_000)).await.status, 413);
     // What was counted is given back.
     assert_eq!(infer(&m, &numbers(50_000)).await.status, 200);
+}
+
+#[tokio::test]
+async fn lists_count_as_the_values_they_become() {
+    let dir = tempfile::tempdir().unwrap();
+    let hidden = "import sys\nsys.modules['numpy'] = None\n";
+    let class = "class Handler:\n def __init__(self, path): pass\n def predict(self, inputs): return {'is': type(inputs['x']).__name__}\n";
+    write(dir.path(), &format!("{hidden}{class}"));
+    let m = serve_path(dir.path(), Limits { requests_bytes_max: 1 << 20, ..Limits::default() }).unwrap();
+    let small = async |n: usize| {
+        let head = json!({ "inputs": [{ "name": "x", "datatype": "UINT8", "shape": [n, 1], "parameters": { "binary_data_size": n } }] });
+        let (head, data) = (head.to_string(), vec![1; n]);
+        let request = Request::post("/v2/models/m/infer").header("inference-header-content-length", head.len());
+        send(&m, request.body(Body::from([head.as_bytes(), &data].concat())).unwrap()).await
+    };
+    assert_eq!(small(5_000).await.json()["outputs"][0]["data"], json!(["list"]));
+    // A byte in the body, a list with a number in it in the worker.
+    assert_eq!(small(20_000).await.status, 413);
+}
+
+#[tokio::test]
+async fn answers_count_until_they_have_left() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "class Handler:\n def __init__(self, path): pass\n def predict(self, inputs): return {'y': [1.5] * int(list(inputs['n'])[0])}\n",
+    );
+    let m = serve_path(dir.path(), Limits { requests_bytes_max: 4_000_000, ..Limits::default() }).unwrap();
+    let call = async |n: u32| {
+        let request = Request::post("/v2/models/m/infer")
+            .body(Body::from(one("INT32", json!([1]), json!([n])).to_string().replace("\"x\"", "\"n\"")));
+        m.clone().oneshot(request.unwrap()).await.unwrap()
+    };
+    let (first, second) = (call(100_000).await, call(100_000).await);
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    // Each takes 0.4 MB; one that is made takes 3.4 MB.
+    let third = call(100_000).await;
+    assert_eq!(third.status(), 429);
+    drop(first);
+    assert_eq!(call(100_000).await.status(), 200);
+    let second = second.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(serde_json::from_slice::<Value>(&second).unwrap()["outputs"][0]["data"], json!(vec![1.5; 100_000]));
+    let large = call(1_000_000).await;
+    assert_eq!(large.status(), 413);
+    let large = large.into_body().collect().await.unwrap().to_bytes();
+    assert!(large.starts_with(b"{\"error\":\"the answer takes "), "{large:?}");
 }
 
 #[test]

@@ -246,6 +246,21 @@ async fn bad_input_gets_a_sentence() {
         assert_eq!(answer.status, 400, "{request}");
         assert!(answer.error().starts_with(error), "{request}: {}", answer.error());
     }
+    let long = "n".repeat(5_000);
+    let named = |name: Value| json!({ "name": name, "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3] });
+    let inputs = json!([named(json!("x"))]);
+    for (request, error) in [
+        (json!({ "id": long, "inputs": inputs }), "the id is longer than 4096 bytes"),
+        (json!({ "id": 1, "inputs": inputs }), "the id is not text: 1"),
+        (input(named(json!(long))), "the name of an input is longer than 4096 bytes"),
+        (input(named(json!(["x"]))), "the name of an input is not text: [\"x\"]"),
+        (json!({ "inputs": inputs, "outputs": [{ "name": long }] }), "the name of an output is longer than 4096 bytes"),
+    ] {
+        let answer = infer(&m, &request).await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, error));
+    }
+    let nothing = json!({ "id": null, "inputs": inputs });
+    assert!(infer(&m, &nothing).await.json().get("id").is_none());
     let twice = json!({ "inputs": [x(json!([1, 3]), json!([1, 2, 3]))["inputs"][0], x(json!([1, 3]), json!([1, 2, 3]))["inputs"][0]] });
     assert_eq!(infer(&m, &twice).await.error(), "input 'x' stands twice in the request");
     let compressed =
@@ -373,6 +388,20 @@ async fn overload_is_refused_at_once() {
         (429, "the model was busy with other requests for 0.2 s; try again later")
     );
     assert_eq!(refused.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn what_the_parser_takes_counts_too() {
+    let limits = Limits { requests_bytes_max: 1 << 20, ..Limits::default() };
+    let deep = |depth: usize| format!("{{\"inputs\":{}", "[".repeat(depth));
+    let m = serve_path(&model("add.onnx"), limits).unwrap();
+    assert_eq!(infer_bytes(&m, deep(300_000)).await.status, 400);
+    assert_eq!(infer_bytes(&m, deep(400_000)).await.status, 413);
+    // A string with escapes is put together before it is kept.
+    let m = serve_path(&model("types.onnx"), limits).unwrap();
+    let string = |start: &str| one_of_each(Some(("BYTES", &format!("[\"{start}{}\"]", "x".repeat(400_000)))));
+    assert_eq!(infer_bytes(&m, string("y")).await.status, 200);
+    assert_eq!(infer_bytes(&m, string("\\n")).await.status, 413);
 }
 
 #[tokio::test]

@@ -11,19 +11,28 @@ use serde_json::value::RawValue;
 
 use crate::tensor::{Data, DataType, Packer, f64_to_f16};
 
-/// The bytes that [`read`] will take, and the strings it will find at most.
-/// An element takes two bytes of JSON at least and a string three, so a body
+/// The bytes that [`read`] keeps, and the elements it finds at most. An
+/// element takes two bytes of JSON at least and a string three, so a body
 /// cannot ask for more than a few times its own size.
 pub fn size(raw: &RawValue, datatype: DataType, wanted: usize) -> (usize, usize) {
     let json = raw.get().len();
     match datatype.size() {
-        Some(size) => (size * wanted.min(json / 2 + 1), 0),
+        Some(size) => {
+            let elements = wanted.min(json / 2 + 1);
+            (size * elements, elements)
+        }
         None => {
             // A string loses two quotes and a comma, and gains four bytes.
             let strings = wanted.min(json / 3 + 1);
             (json + strings, strings)
         }
     }
+}
+
+/// The bytes that [`read`] takes besides: a string with escapes in it is put
+/// together elsewhere first.
+pub fn scratch(raw: &RawValue) -> usize {
+    if raw.get().contains('\\') { raw.get().len() } else { 0 }
 }
 
 /// `wanted` is the number of elements that the shape asks for. The error ends

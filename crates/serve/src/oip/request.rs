@@ -22,10 +22,8 @@ const PORTS_MAX: usize = 1024;
 const RANK_MAX: usize = 32;
 /// Longest `parameters` that is read.
 const PARAMETERS_BYTES_MAX: usize = 64 << 10;
-/// What a runtime takes for a string beside its letters, at most:
-/// onnxruntime 32 bytes, and two copies on the way in, each an allocation and
-/// what points to it. Python takes less.
-const STRING_COST: usize = 144;
+/// Longest name, datatype or id, as it stands in the request.
+const NAME_BYTES_MAX: usize = 4 << 10;
 
 #[derive(Debug)]
 pub struct Request {
@@ -49,8 +47,8 @@ pub struct WantedOutput {
 
 #[derive(Deserialize)]
 struct RawRequest<'a> {
-    #[serde(default)]
-    id: Option<String>,
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
     #[serde(default, borrow)]
     parameters: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "bounded::<_, _, PORTS_MAX>")]
@@ -61,8 +59,10 @@ struct RawRequest<'a> {
 
 #[derive(Deserialize)]
 struct RawInput<'a> {
-    name: String,
-    datatype: String,
+    #[serde(borrow)]
+    name: &'a RawValue,
+    #[serde(borrow)]
+    datatype: &'a RawValue,
     #[serde(deserialize_with = "bounded::<_, _, RANK_MAX>")]
     shape: Vec<i64>,
     #[serde(default, borrow)]
@@ -73,7 +73,8 @@ struct RawInput<'a> {
 
 #[derive(Deserialize)]
 struct RawOutput<'a> {
-    name: String,
+    #[serde(borrow)]
+    name: &'a RawValue,
     #[serde(default, borrow)]
     parameters: Option<&'a RawValue>,
 }
@@ -90,13 +91,15 @@ struct Parameters {
 
 /// `json_length` is the value of the header of that name, where there is one.
 /// `inputs` and `outputs` are what the model says of itself, `None` where it
-/// says nothing. `charge` is told of memory that is about to be taken beyond
-/// the body's own, and may refuse it.
+/// says nothing; `cost` is what the runtime takes for an element beside its
+/// bytes. `charge` is told of memory that is about to be taken beyond the
+/// body's own, and may refuse it.
 pub fn read(
     body: &Bytes,
     json_length: Option<usize>,
     inputs: Option<&[Port]>,
     outputs: Option<&[Port]>,
+    cost: impl Fn(DataType) -> usize,
     mut charge: impl FnMut(usize) -> Result<(), Failure>,
 ) -> Result<Request, Failure> {
     let (json, mut binary) = match json_length {
@@ -109,16 +112,19 @@ pub fn read(
             )));
         }
     };
+    // The parser remembers each list and object it is in.
+    charge(2 * json.iter().filter(|b| matches!(b, b'[' | b'{')).count())?;
     let Object(raw): Object<RawRequest<'_>> = serde_json::from_slice(&json)
         .map_err(|e| Failure::bad(format!("the body is not an inference request: {e}")))?;
     let parameters = parameters(raw.parameters, "the request")?;
     let mut names = HashSet::new();
     let mut tensors = Vec::with_capacity(raw.inputs.len());
     for Object(input) in raw.inputs {
-        if !names.insert(input.name.clone()) {
-            return Err(Failure::bad(format!("input '{}' stands twice in the request", clip(&input.name))));
+        let name = text(input.name, "the name of an input")?;
+        if !names.insert(name.clone()) {
+            return Err(Failure::bad(format!("input '{}' stands twice in the request", clip(&name))));
         }
-        tensors.push(tensor(input, &mut binary, inputs, &mut charge)?);
+        tensors.push(tensor(name, input, &mut binary, inputs, &cost, &mut charge)?);
     }
     if binary.has_remaining() {
         return Err(Failure::bad(format!(
@@ -132,19 +138,30 @@ pub fn read(
         return Err(Failure::bad(format!("input '{}' is missing; the model wants {}", missing.name, list(ports))));
     }
     let outputs = wanted(raw.outputs, parameters.binary_data_output.unwrap_or(false), outputs)?;
-    Ok(Request { id: raw.id, inputs: tensors, outputs })
+    let id = raw.id.filter(|id| id.get() != "null").map(|id| text(id, "the id")).transpose()?;
+    Ok(Request { id, inputs: tensors, outputs })
+}
+
+/// A short text.
+fn text(raw: &RawValue, what: &str) -> Result<String, Failure> {
+    if raw.get().len() > NAME_BYTES_MAX {
+        return Err(Failure::bad(format!("{what} is longer than {NAME_BYTES_MAX} bytes")));
+    }
+    serde_json::from_str(raw.get()).map_err(|_| Failure::bad(format!("{what} is not text: {}", clip(raw.get()))))
 }
 
 fn tensor(
+    name: String,
     raw: RawInput<'_>,
     binary: &mut Bytes,
     ports: Option<&[Port]>,
+    cost: &impl Fn(DataType) -> usize,
     charge: &mut impl FnMut(usize) -> Result<(), Failure>,
 ) -> Result<Tensor, Failure> {
-    let name = raw.name;
     let shown = clip(&name).to_owned();
     let bad = |message: String| Failure::bad(format!("input '{shown}' {message}"));
-    let datatype = DataType::parse(&raw.datatype).ok_or_else(|| match raw.datatype.as_str() {
+    let datatype = text(raw.datatype, &format!("the datatype of input '{shown}'"))?;
+    let datatype = DataType::parse(&datatype).ok_or_else(|| match datatype.as_str() {
         "BF16" => Failure::new(ErrorCode::NotImplemented, "not implemented: BF16 tensors"),
         other => bad(format!("has the unknown datatype '{}'; there are {}", clip(other), DataType::names())),
     })?;
@@ -173,8 +190,8 @@ fn tensor(
         (Some(_), Some(_)) => return Err(bad("has both data and binary_data_size; give one of them".into())),
         (None, None) => return Err(bad("has no data".into())),
         (None, Some(json)) => {
-            let (bytes, strings) = data::size(json, datatype, wanted);
-            charge(bytes + strings * STRING_COST)?;
+            let (bytes, elements) = data::size(json, datatype, wanted);
+            charge(data::scratch(json).saturating_add(bytes + elements * cost(datatype)))?;
             data::read(json, datatype, &raw.shape, wanted).map_err(bad)?
         }
         (Some(size), None) if size > binary.remaining() => {
@@ -184,9 +201,8 @@ fn tensor(
             )));
         }
         (Some(size), None) => {
-            if datatype == DataType::Text {
-                charge(wanted.min(size / 4) * STRING_COST)?;
-            }
+            // A string has its length in four bytes.
+            charge(wanted.min(size / datatype.size().unwrap_or(4)) * cost(datatype))?;
             from_binary(binary.split_to(size), datatype, &raw.shape, wanted).map_err(bad)?
         }
     };
@@ -224,7 +240,8 @@ fn wanted(raw: Vec<Object<RawOutput<'_>>>, binary: bool, ports: Option<&[Port]>)
     let mut names = HashSet::new();
     let mut outputs = Vec::with_capacity(raw.len());
     for Object(output) in raw {
-        let shown = clip(&output.name).to_owned();
+        let name = text(output.name, "the name of an output")?;
+        let shown = clip(&name).to_owned();
         let parameters = parameters(output.parameters, &format!("output '{shown}'"))?;
         if parameters.classification.is_some() {
             return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: classification outputs"));
@@ -233,14 +250,14 @@ fn wanted(raw: Vec<Object<RawOutput<'_>>>, binary: bool, ports: Option<&[Port]>)
             return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: shared memory tensors"));
         }
         if let Some(ports) = ports
-            && !ports.iter().any(|p| p.name == output.name)
+            && !ports.iter().any(|p| p.name == name)
         {
             return Err(Failure::bad(format!("the model has no output '{shown}'; it has {}", list(ports))));
         }
-        if !names.insert(output.name.clone()) {
+        if !names.insert(name.clone()) {
             return Err(Failure::bad(format!("output '{shown}' stands twice in the request")));
         }
-        outputs.push(WantedOutput { name: output.name, binary: parameters.binary_data.unwrap_or(binary) });
+        outputs.push(WantedOutput { name, binary: parameters.binary_data.unwrap_or(binary) });
     }
     Ok(Wanted::These(outputs))
 }

@@ -1,7 +1,7 @@
 //! Writes an inference response. Numbers that JSON does not have (NaN and the
 //! infinities) become `null`; binary tensor data carries them exactly.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use muonic_types::ErrorCode;
 use serde::Serialize;
 
@@ -16,6 +16,48 @@ pub struct Body {
     pub json_length: Option<usize>,
 }
 
+/// The bytes that the outputs and the answer with those that are wanted take,
+/// at most, but for names.
+pub fn bytes_max(tensors: &[Tensor], wanted: &Wanted) -> usize {
+    let written = |tensor: &Tensor| match wanted {
+        Wanted::All { binary } => Some(*binary),
+        Wanted::These(outputs) => outputs.iter().find(|w| w.name == tensor.name).map(|w| w.binary),
+    };
+    let bytes = |tensor: &Tensor| match written(tensor) {
+        None => 0,
+        Some(true) => size(&tensor.data),
+        Some(false) => json_bytes_max(tensor),
+    };
+    tensors.iter().map(|tensor| size(&tensor.data).saturating_add(bytes(tensor))).fold(1024, usize::saturating_add)
+}
+
+/// The longest that the elements can be as JSON, each with its comma.
+fn json_bytes_max(tensor: &Tensor) -> usize {
+    let longest = match tensor.datatype {
+        DataType::Bool => 6,
+        DataType::U8 => 4,
+        DataType::I8 => 5,
+        DataType::U16 => 6,
+        DataType::I16 => 7,
+        DataType::U32 => 11,
+        DataType::I32 => 12,
+        DataType::U64 | DataType::I64 => 21,
+        DataType::F16 | DataType::F32 => 16,
+        DataType::F64 => 26,
+        DataType::Text => 0,
+    };
+    match &tensor.data {
+        Data::Raw(bytes) => bytes.len() / tensor.datatype.size().unwrap_or(1) * longest,
+        // Control characters take six bytes.
+        Data::Text(items) => items
+            .iter()
+            .map(|item| {
+                3 + item.iter().map(|b| if *b < b' ' || matches!(b, b'"' | b'\\') { 6 } else { 1 }).sum::<usize>()
+            })
+            .sum(),
+    }
+}
+
 /// The outputs that are wanted, in the order wanted. `tensors` are what the
 /// model gave.
 pub fn write(
@@ -27,9 +69,8 @@ pub fn write(
 ) -> Result<Body, Failure> {
     let chosen = choose(tensors, wanted)?;
     let mut json = Vec::with_capacity(
-        256 + chosen.iter().map(|(t, binary)| if *binary { 0 } else { size(&t.data) * 3 }).sum::<usize>(),
+        256 + chosen.iter().map(|(t, binary)| size(&t.data) * if *binary { 1 } else { 3 }).sum::<usize>(),
     );
-    let mut binary = BytesMut::new();
     let any_binary = chosen.iter().any(|(_, b)| *b);
     json.extend_from_slice(b"{\"model_name\":");
     put(&mut json, &model)?;
@@ -51,9 +92,8 @@ pub fn write(
         json.extend_from_slice(b",\"shape\":");
         put(&mut json, &tensor.shape)?;
         if *as_binary {
-            let length = put_binary(&mut binary, &tensor.data);
             json.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-            put(&mut json, &length)?;
+            put(&mut json, &size(&tensor.data))?;
             json.extend_from_slice(b"}}");
         } else {
             json.extend_from_slice(b",\"data\":[");
@@ -62,12 +102,13 @@ pub fn write(
         }
     }
     json.extend_from_slice(b"]}");
-    if !any_binary {
-        return Ok(Body { bytes: json.into(), json_length: None });
+    let json_length = any_binary.then_some(json.len());
+    for (tensor, _) in chosen.iter().filter(|(_, as_binary)| *as_binary) {
+        json.extend_from_slice(packed(&tensor.data));
     }
-    let json_length = json.len();
-    json.extend_from_slice(&binary);
-    Ok(Body { bytes: json.into(), json_length: Some(json_length) })
+    // Only what is written is counted while it leaves.
+    json.shrink_to_fit();
+    Ok(Body { bytes: json.into(), json_length })
 }
 
 fn choose(tensors: Vec<Tensor>, wanted: &Wanted) -> Result<Vec<(Tensor, bool)>, Failure> {
@@ -86,25 +127,20 @@ fn choose(tensors: Vec<Tensor>, wanted: &Wanted) -> Result<Vec<(Tensor, bool)>, 
     }
 }
 
-fn size(data: &Data) -> usize {
+fn packed(data: &Data) -> &Bytes {
     match data {
-        Data::Raw(bytes) => bytes.len(),
-        Data::Text(items) => items.packed().len(),
+        Data::Raw(bytes) => bytes,
+        Data::Text(items) => items.packed(),
     }
+}
+
+fn size(data: &Data) -> usize {
+    packed(data).len()
 }
 
 fn put(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
     serde_json::to_writer(out, value)
         .map_err(|e| Failure::new(ErrorCode::Internal, format!("the answer cannot be written: {e}")))
-}
-
-fn put_binary(out: &mut BytesMut, data: &Data) -> usize {
-    let before = out.len();
-    match data {
-        Data::Raw(bytes) => out.extend_from_slice(bytes),
-        Data::Text(items) => out.extend_from_slice(items.packed()),
-    }
-    out.len() - before
 }
 
 fn put_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {

@@ -21,7 +21,7 @@ use muonic_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use super::worker::{CallError, LogBudget, Script, Worker};
-use super::{Runtime, Stop};
+use super::{Runtime, Stop, VALUE_COST};
 use crate::environment::Python;
 use crate::failure::Failure;
 use crate::tensor::{Data, DataType, Port, Tensor, Texts};
@@ -47,6 +47,8 @@ pub struct Handler {
     shared: Arc<Shared>,
     inputs: Option<Vec<Port>>,
     outputs: Option<Vec<Port>>,
+    /// Tensors reach the class as arrays of numpy; else as lists.
+    has_arrays: bool,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -89,6 +91,8 @@ struct Hello {
     inputs: Option<Vec<Head>>,
     #[serde(default)]
     outputs: Option<Vec<Head>>,
+    #[serde(default)]
+    numpy: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,7 +132,9 @@ impl Handler {
                 .spawn(move || supervise(&settings, &script, &shared, first))?
         };
         match started.recv().context("the worker's supervisor ended")?.map_err(anyhow::Error::msg) {
-            Ok((inputs, outputs)) => Ok(Self { shared, inputs, outputs, supervisor: Mutex::new(Some(supervisor)) }),
+            Ok(Said { inputs, outputs, has_arrays }) => {
+                Ok(Self { shared, inputs, outputs, has_arrays, supervisor: Mutex::new(Some(supervisor)) })
+            }
             Err(e) => {
                 let _ = supervisor.join();
                 Err(e)
@@ -137,13 +143,18 @@ impl Handler {
     }
 }
 
-type Ports = (Option<Vec<Port>>, Option<Vec<Port>>);
+/// What a worker says of itself.
+struct Said {
+    inputs: Option<Vec<Port>>,
+    outputs: Option<Vec<Port>>,
+    has_arrays: bool,
+}
 
 fn supervise(
     settings: &Settings,
     script: &Script,
     shared: &Shared,
-    first: std::sync::mpsc::SyncSender<Result<Ports, String>>,
+    first: std::sync::mpsc::SyncSender<Result<Said, String>>,
 ) {
     let budget = LogBudget::new(settings.log_bytes_max);
     let mut first = Some(first);
@@ -151,10 +162,10 @@ fn supervise(
     loop {
         let began = Instant::now();
         match start(settings, script, shared, &budget) {
-            Ok((worker, ports)) => {
+            Ok((worker, said)) => {
                 shared.set(State::Idle(worker));
                 if let Some(first) = first.take() {
-                    let _ = first.send(Ok(ports));
+                    let _ = first.send(Ok(said));
                 }
                 let Some(why) = wait_for_end(shared) else { return };
                 tracing::warn!("the model's worker {why}; another is started");
@@ -209,7 +220,7 @@ fn start(
     script: &Script,
     shared: &Shared,
     budget: &Arc<LogBudget>,
-) -> anyhow::Result<(Worker, Ports)> {
+) -> anyhow::Result<(Worker, Said)> {
     let python = settings.python.python.display();
     let mut worker = Worker::spawn(&settings.python, script.path(), &settings.model, budget)
         .with_context(|| format!("cannot run {python}"))?;
@@ -231,7 +242,8 @@ fn start(
     let ports = |heads: Option<Vec<Head>>, what: &str| {
         heads.map(|h| h.into_iter().map(|h| port(h, what)).collect::<anyhow::Result<Vec<_>>>()).transpose()
     };
-    Ok((worker, (ports(hello.inputs, "inputs")?, ports(hello.outputs, "outputs")?)))
+    let (inputs, outputs) = (ports(hello.inputs, "inputs")?, ports(hello.outputs, "outputs")?);
+    Ok((worker, Said { inputs, outputs, has_arrays: hello.numpy }))
 }
 
 fn port(head: Head, what: &str) -> anyhow::Result<Port> {
@@ -257,6 +269,10 @@ impl Runtime for Handler {
 
     fn outputs(&self) -> Option<&[Port]> {
         self.outputs.as_deref()
+    }
+
+    fn element_cost(&self, datatype: DataType) -> usize {
+        if self.has_arrays && datatype != DataType::Text { 0 } else { VALUE_COST }
     }
 
     fn slots(&self) -> usize {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::tensor::{Port, Tensor};
+use crate::tensor::{DataType, Port, Tensor};
 
 pub trait Runtime: Send + Sync {
     /// The protocol's `platform`.
@@ -24,6 +24,10 @@ pub trait Runtime: Send + Sync {
 
     /// `None` where the model does not say.
     fn outputs(&self) -> Option<&[Port]>;
+
+    /// Bytes that an element of an input takes in it, at most, beside those it
+    /// has in its tensor.
+    fn element_cost(&self, datatype: DataType) -> usize;
 
     /// Requests it runs at once; more would only wait for each other.
     fn slots(&self) -> usize;
@@ -37,6 +41,10 @@ pub trait Runtime: Send + Sync {
     /// Ends worker processes. No call comes after it.
     fn shut_down(&self) {}
 }
+
+/// A value of its own for each element: an allocation and what points to it,
+/// once or twice; in Python perhaps within a list of its own.
+const VALUE_COST: usize = 144;
 
 /// Ends one run early: at its limit, or when nobody waits for its answer any
 /// more.

@@ -19,7 +19,7 @@ use ort::memory::Allocator;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, ValueType};
 
-use super::{Runtime, Stop};
+use super::{Runtime, Stop, VALUE_COST};
 use crate::failure::Failure;
 use crate::tensor::{Data, DataType, Packer, Port, Tensor};
 
@@ -262,6 +262,10 @@ impl Runtime for Onnx {
 
     fn outputs(&self) -> Option<&[Port]> {
         Some(&self.outputs)
+    }
+
+    fn element_cost(&self, datatype: DataType) -> usize {
+        if datatype == DataType::Text { VALUE_COST } else { 0 }
     }
 
     fn slots(&self) -> usize {

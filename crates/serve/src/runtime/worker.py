@@ -44,26 +44,33 @@ class Refused(Exception):
 
 
 def _read(n):
-    data = _in.read(n)
-    if len(data) < n:
-        # The replica is gone.
-        os._exit(0)
+    data = bytearray(n)
+    at, rest = 0, memoryview(data)
+    while at < n:
+        got = _in.readinto(rest[at:])
+        if not got:
+            # The replica is gone.
+            os._exit(0)
+        at += got
     return data
 
 
 def _receive():
-    json_length, binary_length = struct.unpack("<II", _read(8))
-    head = json.loads(_read(json_length))
-    return head, _read(binary_length)
+    """Each tensor in a buffer of its own, which becomes the array's memory."""
+    json_length, _ = struct.unpack("<II", _read(8))
+    tensors = json.loads(_read(json_length))["inputs"]
+    return [(tensor, _read(tensor["bytes"])) for tensor in tensors]
 
 
-def _send(head, binary=b""):
+def _send(head, parts=()):
     text = json.dumps(head).encode()
-    if len(binary) >= 1 << 32:
-        text, binary = json.dumps({"fault": "the answer is larger than 4 GiB"}).encode(), b""
-    _out.write(struct.pack("<II", len(text), len(binary)))
+    size = sum(len(part) for part in parts)
+    if size >= 1 << 32:
+        text, parts, size = json.dumps({"fault": "the answer is larger than 4 GiB"}).encode(), (), 0
+    _out.write(struct.pack("<II", len(text), size))
     _out.write(text)
-    _out.write(binary)
+    for part in parts:
+        _out.write(part)
     _out.flush()
 
 
@@ -84,16 +91,16 @@ def _texts(data):
         try:
             out.append(item.decode())
         except UnicodeDecodeError:
-            out.append(item)
+            out.append(bytes(item))
         at += 4 + n
     return out
 
 
-def _decode(head, binary, numpy):
-    at, inputs = 0, {}
-    for tensor in head["inputs"]:
-        data = binary[at:at + tensor["bytes"]]
-        at += tensor["bytes"]
+def _decode(tensors, numpy):
+    inputs = {}
+    while tensors:
+        # Taken out, so that it goes as soon as it has been read.
+        tensor, data = tensors.pop(0)
         datatype, shape = tensor["datatype"], tensor["shape"]
         if datatype == "BYTES":
             flat = _texts(data)
@@ -104,8 +111,7 @@ def _decode(head, binary, numpy):
             else:
                 value = _nest(flat, shape)
         elif numpy:
-            # A copy, so that the handler may change it.
-            value = numpy.frombuffer(data, dtype=_DTYPES[datatype]).reshape(shape).copy()
+            value = numpy.frombuffer(data, dtype=_DTYPES[datatype]).reshape(shape)
         else:
             code = _CODES[datatype]
             value = _nest(list(struct.unpack("<%d%s" % (len(data) // struct.calcsize("<" + code), code), data)), shape)
@@ -190,7 +196,7 @@ def _encode(outputs, numpy):
         datatype, shape, data = _encode_one(name, value, numpy)
         head.append({"name": name, "datatype": datatype, "shape": shape, "bytes": len(data)})
         parts.append(data)
-    return {"outputs": head}, b"".join(parts)
+    return {"outputs": head}, parts
 
 
 def _sentence(error):
@@ -234,20 +240,23 @@ def main():
         import numpy
     except ImportError:
         numpy = None
+    ready["numpy"] = numpy is not None
     _send(ready)
     while True:
-        head, binary = _receive()
+        tensors = _receive()
         try:
-            answer = _encode(handler.predict(_decode(head, binary, numpy)), numpy)
+            answer = _encode(handler.predict(_decode(tensors, numpy)), numpy)
         except Refused as error:
-            answer = ({"fault": str(error)}, b"")
+            answer = ({"fault": str(error)},)
         except ValueError as error:
             traceback.print_exc()
-            answer = ({"refused": _sentence(error)}, b"")
+            answer = ({"refused": _sentence(error)},)
         except Exception as error:
             traceback.print_exc()
-            answer = ({"fault": _sentence(error)}, b"")
+            answer = ({"fault": _sentence(error)},)
         _send(*answer)
+        # Nothing of a request is kept until the next.
+        answer = None
 
 
 if __name__ == "__main__":
