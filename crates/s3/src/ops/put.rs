@@ -14,6 +14,8 @@ use crate::sums::{Declared, verified};
 
 /// S3's limit for one put; larger objects go in parts.
 const OBJECT_BYTES_MAX: u64 = 5 << 30;
+/// As in S3, for metadata and for content headers. A listing reads all of
+/// them, a thousand objects at a time.
 const METADATA_BYTES_MAX: usize = 2 << 10;
 pub(super) const META: &str = "x-amz-meta-";
 
@@ -103,6 +105,9 @@ fn kept_headers(input: &PutObjectInput) -> S3Result<BTreeMap<String, String>> {
         let formatted = expires.format(TimestampFormat::HttpDate, &mut text);
         formatted.map_err(|_| s3_error!(InvalidArgument, "Expires is not a date"))?;
         keep("expires", String::from_utf8(text).ok());
+    }
+    if kept.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > METADATA_BYTES_MAX {
+        return Err(s3_error!(MetadataTooLarge, "content headers have at most 2 KiB together"));
     }
     let metadata = input.metadata.iter().flatten();
     if metadata.clone().map(|(name, value)| name.len() + value.len()).sum::<usize>() > METADATA_BYTES_MAX {

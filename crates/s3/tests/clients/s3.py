@@ -112,6 +112,7 @@ def check_headers_are_kept():
     for got in (S3.get_object(Bucket=name, Key="k", **asked), S3.head_object(Bucket=name, Key="k", **asked)):
         assert got["ContentType"] == "text/plain" and got["CacheControl"] == "no-store", got
     refused("MetadataTooLarge", S3.put_object, Bucket=name, Key="k", Body=b"x", Metadata={"m": "x" * 2100})
+    refused("MetadataTooLarge", S3.put_object, Bucket=name, Key="k", Body=b"x", ContentDisposition="x" * 2100)
     assert S3.get_object(Bucket=name, Key="k")["Metadata"] == kept["Metadata"]
 
 
@@ -135,6 +136,8 @@ def check_ranges_and_conditions():
     refused("InvalidRange", S3.get_object, Bucket=name, Key="k", Range="bytes=3000000-")
     S3.put_object(Bucket=name, Key="empty", Body=b"")
     refused("InvalidRange", S3.get_object, Bucket=name, Key="empty", Range="bytes=0-")
+    refused("InvalidRange", S3.get_object, Bucket=name, Key="empty", Range="bytes=-5")
+    refused("416", S3.head_object, Bucket=name, Key="empty", Range="bytes=-5")
 
     etag = S3.head_object(Bucket=name, Key="k")["ETag"]
     at = S3.head_object(Bucket=name, Key="k")["LastModified"]
