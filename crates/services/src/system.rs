@@ -18,6 +18,8 @@ use crate::{Admission, Error, Result};
 const FREE_BYTES_WARN: u64 = 1 << 30;
 /// How long an answer about readiness holds.
 const READY_FOR: Duration = Duration::from_secs(1);
+/// A disk that takes longer to answer is not ready.
+const READY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the server lives; known once it is bound.
 #[derive(Debug, Clone)]
@@ -40,7 +42,7 @@ pub struct System {
     admission: Arc<Admission>,
     place: Place,
     machine: MachineChecks,
-    readiness: Mutex<Option<(Instant, Result<(), String>)>>,
+    readiness: Mutex<Option<(Instant, bool)>>,
 }
 
 impl System {
@@ -80,25 +82,23 @@ impl System {
     }
 
     /// Whether requests can be served, for load balancers. Needs no key, so
-    /// the disk is asked at most once a second, however many ask.
+    /// the disk is asked at most once a second, however many ask, and why it
+    /// is not ready is for the doctor to say.
     pub async fn ready(&self) -> Result<()> {
         let mut last = self.readiness.lock().await;
         if last.as_ref().is_none_or(|(at, _)| at.elapsed() > READY_FOR) {
-            *last = Some((Instant::now(), self.look_ready().await.map_err(|e| e.message)));
+            let look = tokio::time::timeout(READY_PATIENCE, self.can_write()).await;
+            *last = Some((Instant::now(), look == Ok(true)));
         }
         match &*last {
-            Some((_, Err(reason))) => Err(Error::new(ErrorCode::Unavailable, reason.clone())),
-            _ => Ok(()),
+            Some((_, true)) => Ok(()),
+            _ => Err(Error::new(ErrorCode::Unavailable, "nothing can be written now")
+                .hint("'muonic doctor' says what is wrong")),
         }
     }
 
-    async fn look_ready(&self) -> Result<()> {
-        self.meta.check().await?;
-        let health = self.store.health().await;
-        match health.writable {
-            true => Ok(()),
-            false => Err(Error::new(ErrorCode::Unavailable, unwritable(&health))),
-        }
+    async fn can_write(&self) -> bool {
+        self.meta.check().await.is_ok() && self.store.health().await.writable
     }
 
     pub async fn doctor(&self, caller: &Principal) -> Result<DoctorReport> {

@@ -125,6 +125,7 @@ pub struct Cloud {
     pub keys: Arc<Keys>,
     pub jobs: Arc<Jobs>,
     pub endpoints: Arc<Endpoints>,
+    pub admission: Arc<Admission>,
     pub blobs: Blobs,
     pub events: Arc<Events>,
     pub routes: watch::Receiver<Arc<RouteTable>>,
@@ -163,13 +164,13 @@ impl Cloud {
             admission.clone(),
             settings,
         ));
-        let endpoints = Arc::new(Endpoints::new(meta.clone(), clock.clone(), events.clone(), logs, admission));
+        let endpoints = Arc::new(Endpoints::new(meta.clone(), clock.clone(), events.clone(), logs, admission.clone()));
         let running = CancellationToken::new();
         tokio::spawn(Dispatcher::new(jobs.clone(), engine.clone(), BTreeMap::new()).run(running.clone()));
         let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine.clone(), BTreeMap::new());
         tokio::spawn(releaser.run(running.clone()));
         let blobs = Blobs::new(meta.clone(), store.clone(), clock.clone());
-        Self { clock, engine, meta, store, keys, jobs, endpoints, blobs, events, routes, admin, running }
+        Self { clock, engine, meta, store, keys, jobs, endpoints, admission, blobs, events, routes, admin, running }
     }
 
     pub async fn put_tree(&self, new: NewTree) -> Result<TreeSummary, Error> {
