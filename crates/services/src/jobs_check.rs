@@ -36,7 +36,7 @@ pub(crate) fn check(new: &NewJob, capacity: &Resources) -> Result<()> {
         if !ok || value.contains('\0') {
             return bad(format!(
                 "'{}' is not an environment variable: use letters, digits and '_', and no NUL in the value",
-                name.escape_debug()
+                shown(name)
             ));
         }
     }
@@ -47,7 +47,7 @@ pub(crate) fn check(new: &NewJob, capacity: &Resources) -> Result<()> {
         if name.is_empty() || name.len() > 250 || name.chars().any(|c| c.is_control() || c == '=') {
             return bad(format!(
                 "'{}' is not a parameter name: use 1 to 250 characters without '=' and control characters",
-                name.escape_debug()
+                shown(name)
             ));
         }
     }
@@ -78,6 +78,11 @@ pub(crate) fn check(new: &NewJob, capacity: &Resources) -> Result<()> {
     }
     check_patterns(new)?;
     check_resources(&spec.resources, capacity)
+}
+
+/// A name that may be anything, as a message shows it.
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 fn check_patterns(new: &NewJob) -> Result<()> {
@@ -143,7 +148,7 @@ fn check_metric_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > METRIC_NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
             "'{}' is not a metric name: use 1 to {METRIC_NAME_MAX} bytes without control characters",
-            name.escape_debug()
+            shown(name)
         )));
     }
     Ok(())

@@ -232,3 +232,14 @@ async fn a_shim_may_speak_of_its_own_attempt_only() {
     assert_eq!(cloud.jobs.submit(&a, job("c", "1")).await.unwrap_err().code, ErrorCode::Forbidden);
     assert_eq!(cloud.jobs.claim(&cloud.admin, &other, "shim").await.unwrap_err().code, ErrorCode::Forbidden);
 }
+
+#[tokio::test]
+async fn a_refusal_shows_the_beginning_of_what_it_refuses() {
+    let cloud = Cloud::new(1000).await;
+    let mut new = job("t", "1");
+    new.spec.env.insert("\u{1}".repeat(1 << 20), String::new());
+    let refused = cloud.jobs.submit(&cloud.admin, new).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    assert!(refused.message.starts_with("'\\u{1}\\u{1}"), "{}", refused.message);
+    assert!(refused.message.len() < 1_000, "{} bytes", refused.message.len());
+}
