@@ -124,7 +124,16 @@ async fn read_json<T: DeserializeOwned + Send + 'static>(request: Request, max: 
     if body.bytes.len() <= PARSED_HERE_MAX {
         return parse(&body.bytes);
     }
-    let parsed = tokio::task::spawn_blocking(move || parse(&body.bytes)).await;
+    let turn = match &body.bodies {
+        Some(bodies) => Some(bodies.turn().await?),
+        None => None,
+    };
+    let parsed = tokio::task::spawn_blocking(move || {
+        let parsed = parse(&body.bytes);
+        drop(turn);
+        parsed
+    });
+    let parsed = parsed.await;
     parsed.unwrap_or_else(|e| Err(Failure(muonic_ports::Error::internal("a body could not be parsed", e).into())))
 }
 
@@ -162,6 +171,7 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for RawBody<MAX> {
 /// A body in memory, with its room there.
 struct Read {
     bytes: Bytes,
+    bodies: Option<Bodies>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -172,14 +182,15 @@ async fn read_all(request: Request, max: usize) -> Result<Read, Failure> {
     if announced > max {
         return Err(too_large());
     }
-    let room = request.extensions().get::<Bodies>().map(|bodies| bodies.room(announced)).transpose()?;
+    let bodies = request.extensions().get::<Bodies>().cloned();
+    let room = bodies.as_ref().map(|bodies| bodies.room(announced)).transpose()?;
     let mut pieces = request.into_body().into_data_stream();
     let until = tokio::time::Instant::now() + BODY_TOTAL;
     let mut bytes = BytesMut::new();
     loop {
         let within = until.min(tokio::time::Instant::now() + BODY_IDLE);
         match tokio::time::timeout_at(within, pieces.next()).await {
-            Ok(None) => return Ok(Read { bytes: bytes.freeze(), _room: room }),
+            Ok(None) => return Ok(Read { bytes: bytes.freeze(), bodies, _room: room }),
             Ok(Some(Ok(piece))) if bytes.len() + piece.len() > max => return Err(too_large()),
             Ok(Some(Ok(piece))) => bytes.extend_from_slice(&piece),
             Ok(Some(Err(e))) => return Err(Failure(Error::invalid(format!("the body ended early: {e}")))),

@@ -3,6 +3,7 @@
 //! waiting in line would only make everyone late.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -20,6 +21,10 @@ const REQUESTS_MAX: usize = 1_024;
 const STREAMS_MAX: usize = 1_024;
 /// Of bodies that are read whole before they are understood, in KiB.
 const BODIES_KIB_MAX: usize = 768 << 10;
+/// Large bodies that are parsed at once; others wait so long for their turn.
+/// What becomes of one may take twenty times its size until it is checked.
+const PARSED_MAX: usize = 4;
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(crate) struct Limits {
@@ -31,22 +36,34 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new() -> Self {
         let places = |n| Arc::new(Semaphore::new(n));
-        Self { requests: places(REQUESTS_MAX), streams: places(STREAMS_MAX), bodies: Bodies(places(BODIES_KIB_MAX)) }
+        let bodies = Bodies { room: places(BODIES_KIB_MAX), turns: places(PARSED_MAX) };
+        Self { requests: places(REQUESTS_MAX), streams: places(STREAMS_MAX), bodies }
     }
 }
 
 /// Room for bodies in memory; a request's extension.
 #[derive(Clone)]
-pub(crate) struct Bodies(Arc<Semaphore>);
+pub(crate) struct Bodies {
+    room: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+}
 
 impl Bodies {
     /// Room for so many bytes, given back when the answer is dropped.
     pub(crate) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.0
+        self.room
             .clone()
             .try_acquire_many_owned(kib)
             .map_err(|_| too_many("too many large bodies are on their way already"))
+    }
+
+    /// Held while a large body is parsed.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        match tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(too_many("too many large bodies wait to be read already")),
+        }
     }
 }
 
@@ -73,4 +90,23 @@ pub(crate) async fn bound(State(limits): State<Limits>, mut request: Request, ne
             frame
         }))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn large_bodies_are_parsed_in_turn() {
+        let bodies = Limits::new().bodies;
+        let mut turns = Vec::new();
+        for _ in 0..PARSED_MAX {
+            turns.push(bodies.turn().await.expect("a turn"));
+        }
+        assert!(bodies.turn().now_or_never().is_none());
+        turns.pop();
+        assert!(bodies.turn().now_or_never().is_some_and(|turn| turn.is_ok()));
+    }
 }
