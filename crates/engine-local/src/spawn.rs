@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use muonic_types::UnitId;
 use muonic_unit::{Folder, UNIT_DIR_VARIABLE, UNIT_VARIABLE};
@@ -93,12 +93,17 @@ pub fn supervisor(exe: &Path, folder: &Folder, unit: &UnitId) -> io::Result<Owne
     }
     let child =
         command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{} does not start: {e}", exe.display())))?;
+    descriptor(child, |pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+}
+
+/// A descriptor of a child. One that cannot be watched must not run on.
+fn descriptor(mut child: Child, open: impl FnOnce(Pid) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     // Not reaped before this, so the number cannot be another process's.
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("a process id out of range"))?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    open(Pid::from_child(&child)).inspect_err(|_| {
+        // It was ours a moment ago: neither can fail in a way to act on.
+        let _ = child.kill();
+        let _ = child.wait();
+    })
 }
 
 /// A descriptor of the process that holds the folder's lock, where that can
@@ -125,5 +130,14 @@ mod tests {
         for dropped in ["MUONIC_TOKEN", "AWS_SECRET_ACCESS_KEY", "MUONIC_UNIT", "SSH_AUTH_SOCK"] {
             assert!(!is_kept(OsStr::new(dropped)));
         }
+    }
+
+    #[test]
+    fn a_child_without_a_descriptor_is_ended_and_reaped() {
+        let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let error = descriptor(child, |_| Err(io::Error::other("too many open files"))).unwrap_err();
+        assert_eq!(error.to_string(), "too many open files");
+        assert!(pidfd_open(pid, PidfdFlags::empty()).is_err(), "it is still there");
     }
 }
