@@ -204,7 +204,7 @@ impl Inner {
             settings,
         })?;
         let supervisor = spawn::supervisor(&inner.config.exe, &folder, &launch.unit)?;
-        Self::watch(inner, &launch.unit, &folder, Some(supervisor));
+        Self::follow(inner, &launch.unit, &folder, supervisor);
         Ok(())
     }
 

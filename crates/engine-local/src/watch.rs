@@ -18,6 +18,9 @@ use crate::{Inner, ending, spawn};
 
 /// How often a lock is looked at whose holder cannot be told for certain.
 const POLL: Duration = Duration::from_millis(50);
+/// How often it is looked at beside a process that was found, not started.
+/// Ids of processes are used again: it may be what a dead supervisor left.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pause before ending leftovers is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -87,34 +90,79 @@ fn signal(process: Option<&OwnedFd>, signal: Signal) {
 impl Inner {
     /// Watches a unit that some process holds already.
     pub(crate) fn adopt(inner: &Arc<Self>, unit: &UnitId, folder: &Folder) {
-        Self::watch(inner, unit, folder, spawn::holder(folder));
+        Self::watch(inner, unit, folder, Process::found(folder));
     }
 
-    pub(crate) fn watch(inner: &Arc<Self>, unit: &UnitId, folder: &Folder, supervisor: Option<OwnedFd>) {
-        let supervisor = supervisor.map(Arc::new);
+    /// Watches a unit whose supervisor was just started.
+    pub(crate) fn follow(inner: &Arc<Self>, unit: &UnitId, folder: &Folder, supervisor: OwnedFd) {
+        Self::watch(inner, unit, folder, Process::Started(Arc::new(supervisor)));
+    }
+
+    fn watch(inner: &Arc<Self>, unit: &UnitId, folder: &Folder, supervisor: Process) {
         let mut units = inner.units();
         if units.get(unit).is_some_and(|w| w.ended().is_none()) {
             return;
         }
-        let task =
-            inner.runtime.spawn(until_ended(Arc::downgrade(inner), unit.clone(), folder.clone(), supervisor.clone()));
+        let process = supervisor.descriptor();
+        let task = inner.runtime.spawn(until_ended(Arc::downgrade(inner), unit.clone(), folder.clone(), supervisor));
         let watched =
-            Watched { state: State::Runs(supervisor), watcher: Some(task.abort_handle()), kill_at: None, killer: None };
+            Watched { state: State::Runs(process), watcher: Some(task.abort_handle()), kill_at: None, killer: None };
         units.insert(unit.clone(), watched);
     }
 }
 
-async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut supervisor: Option<Arc<OwnedFd>>) {
+/// What is known of the process that supervises a unit.
+enum Process {
+    /// Our child: it may not have taken the lock yet.
+    Started(Arc<OwnedFd>),
+    /// It seemed to hold the lock.
+    Found(Arc<OwnedFd>),
+    Unknown,
+}
+
+impl Process {
+    fn found(folder: &Folder) -> Self {
+        spawn::holder(folder).map_or(Self::Unknown, |process| Self::Found(Arc::new(process)))
+    }
+
+    fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        match self {
+            Self::Started(process) | Self::Found(process) => Some(process.clone()),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Until it has ended, or its lock is worth a look; then how it ended,
+    /// where that is known.
+    async fn watch(&mut self, unit: &UnitId) -> Option<String> {
+        let ended = match self {
+            Self::Started(process) => exited(process).await,
+            Self::Found(process) => match tokio::time::timeout(LOOK, exited(process)).await {
+                Ok(ended) => ended,
+                Err(_) => return None,
+            },
+            Self::Unknown => {
+                tokio::time::sleep(POLL).await;
+                return None;
+            }
+        };
+        *self = Self::Unknown;
+        match ended {
+            Ok(how) => how,
+            Err(e) => {
+                tracing::warn!(%unit, error = %e, "a supervisor cannot be waited for; its lock is looked at instead");
+                tokio::time::sleep(LOOK).await;
+                None
+            }
+        }
+    }
+}
+
+async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut supervisor: Process) {
     let mut how = String::from("its supervisor is gone");
     loop {
-        match supervisor.take() {
-            Some(process) => match exited(&process).await {
-                Ok(status) => how = status.unwrap_or(how),
-                Err(e) => {
-                    tracing::warn!(%unit, error = %e, "a supervisor cannot be waited for; its lock is looked at instead")
-                }
-            },
-            None => tokio::time::sleep(POLL).await,
+        if let Some(status) = supervisor.watch(&unit).await {
+            how = status;
         }
         let ending = folder.clone();
         let ended = tokio::task::spawn_blocking(move || {
@@ -125,7 +173,8 @@ async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut super
         .await;
         match ended {
             Ok(Ok(true)) => break,
-            Ok(Ok(false)) => supervisor = spawn::holder(&folder).map(Arc::new),
+            Ok(Ok(false)) if matches!(supervisor, Process::Unknown) => supervisor = Process::found(&folder),
+            Ok(Ok(false)) => (),
             Ok(Err(_)) if !folder.path().exists() => break,
             Ok(Err(e)) => {
                 tracing::warn!(%unit, error = %e, "the processes of a dead supervisor could not be ended; trying again");

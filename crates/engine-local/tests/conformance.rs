@@ -73,3 +73,42 @@ async fn a_launch_that_was_cut_short_is_listed_and_can_be_forgotten() {
     }
     panic!("leftovers were not removed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_ends_with_its_lock_whatever_has_the_number_of_its_supervisor() {
+    use muonic_ports::Engine;
+    use muonic_ports::engine::UnitState;
+    use muonic_unit::{Folder, UNIT_DIR_VARIABLE};
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        units: dir.path().canonicalize().unwrap().join("units"),
+        cache: dir.path().join("cache"),
+        server_file: dir.path().join("server"),
+        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
+        capacity: None,
+    };
+    let folder = Folder::new(config.units.join("task.t-1.1"));
+    std::fs::create_dir_all(folder.path()).unwrap();
+    // This process holds the lock, as a supervisor that has just taken over;
+    // the number is still of an earlier one, and a program that the earlier
+    // one left has it now.
+    let lock = folder.try_lock().unwrap().unwrap();
+    let mut left = std::process::Command::new("sleep");
+    left.arg("1000").env(UNIT_DIR_VARIABLE, folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut left = left.spawn().unwrap();
+    std::fs::write(folder.file("pid"), format!("{}\n", left.id())).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !muonic_unit::processes::carries(left.id() as i32, folder.path()) {
+        assert!(std::time::Instant::now() < until, "the process did not appear");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let local = Local::new(config).unwrap();
+    assert_eq!(local.list().await.unwrap()[0].state, UnitState::Running);
+    drop(lock);
+    while local.list().await.unwrap()[0].state == UnitState::Running {
+        assert!(std::time::Instant::now() < until, "the unit is watched for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(!left.wait().unwrap().success());
+}
