@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use muonic_ports::metastore::{METRIC_NAMES_MAX, METRIC_POINTS_MAX};
 use muonic_ports::{Error, Result};
-use muonic_types::job::MetricPoint;
+use muonic_types::job::{METRIC_NAMES_MAX, METRIC_POINTS_MAX, MetricPoint};
 use muonic_types::{AttemptId, JobId};
 use sqlx::{QueryBuilder, SqliteConnection};
 

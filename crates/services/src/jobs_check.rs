@@ -1,6 +1,6 @@
 //! What a job, its metrics and its report must be like. Pure.
 
-use muonic_types::job::{GRACE_S_MAX, MetricPoint, NewJob, TIME_LIMIT_S_MAX};
+use muonic_types::job::{GRACE_S_MAX, METRIC_NAME_BYTES_MAX, MetricPoint, NewJob, TIME_LIMIT_S_MAX, is_metric_name};
 use muonic_types::task::ExitReport;
 use muonic_types::{ErrorCode, Resources};
 
@@ -12,7 +12,6 @@ const PARAMS_BYTES_MAX: usize = 64 << 10;
 const INPUTS_MAX: usize = 100;
 const PATTERNS_MAX: usize = 100;
 const PATTERN_BYTES_MAX: usize = 1 << 10;
-const METRIC_NAME_MAX: usize = 250;
 const POINTS_MAX: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -145,9 +144,9 @@ pub(crate) fn check_resources(wanted: &Resources, capacity: &Resources) -> Resul
 }
 
 fn check_metric_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > METRIC_NAME_MAX || name.chars().any(char::is_control) {
+    if !is_metric_name(name) {
         return Err(Error::invalid(format!(
-            "'{}' is not a metric name: use 1 to {METRIC_NAME_MAX} bytes without control characters",
+            "'{}' is not a metric name: use 1 to {METRIC_NAME_BYTES_MAX} bytes without control characters",
             shown(name)
         )));
     }

@@ -1,51 +1,32 @@
 //! The attempt from claim to report.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use muonic_client::UploadRules;
 use muonic_python as python;
-use muonic_types::job::{Exit, MetricPoint, Phase};
-use muonic_types::task::{ExitReport, TaskProgress, TaskSpec};
-use muonic_types::{Digest, Timestamp};
-use muonic_unit::{Folder, Limiter, end_leftovers, remove_tree};
+use muonic_types::Digest;
+use muonic_types::job::{Exit, Phase};
+use muonic_types::task::{TaskProgress, TaskSpec};
+use muonic_unit::{Folder, Limiter};
 
+use crate::aside::aside;
 use crate::command::{self, PATIENCE, Plan, now};
 use crate::control::Control;
-use crate::ending::{Ended, Stop, words};
+use crate::ending::{Ended, Stop};
 use crate::link::{About, Fault, Link};
 use crate::log::Log;
 use crate::metrics::Finder;
+use crate::report::{self, Outcome};
 use crate::sender::Outbox;
 use crate::variables::{self, variables};
 
 /// Lines of the log that the report of a failure quotes.
 const LINES_QUOTED: usize = 5;
-const METRICS_FILE_BYTES_MAX: u64 = 1 << 20;
-const FOLDERS: [&str; 6] = ["code", "input", "model", "output", "checkpoints", "tmp"];
-
-/// How it ends, once it has ended.
-struct Outcome {
-    exit: Exit,
-    /// Instead of the usual words.
-    message: Option<String>,
-    started: Option<Timestamp>,
-    ended: Option<Timestamp>,
-    environment: Option<Digest>,
-}
-
-impl Outcome {
-    fn of(exit: Exit, message: Option<String>) -> Self {
-        Self { exit, message, started: None, ended: None, environment: None }
-    }
-}
 
 /// An end before the command has run.
-enum Early {
+pub enum Early {
     /// To be reported.
     Ended(Box<Outcome>),
     /// The server wants to hear nothing.
@@ -53,18 +34,9 @@ enum Early {
 }
 
 impl Early {
-    fn failed(exit: Exit, message: impl Into<String>) -> Self {
+    pub fn failed(exit: Exit, message: impl Into<String>) -> Self {
         Self::Ended(Box::new(Outcome::of(exit, Some(message.into()))))
     }
-}
-
-/// For a unit that an earlier supervisor began: ends what it left and tells.
-pub fn report_lost(folder: &Folder, link: &Link) -> Result<(), String> {
-    if let Some(left) = end_leftovers(folder, command::reap_all, PATIENCE).map_err(|e| e.to_string())? {
-        eprintln!("{left}");
-    }
-    let words = "its supervisor died and its work was stopped".to_owned();
-    send_report(link, &Outcome::of(Exit::Lost, Some(words)), Saved::default(), "", None)
 }
 
 /// Names this supervisor: no other has its number at this instant.
@@ -103,35 +75,31 @@ pub fn run(folder: &Folder, link: &Arc<Link>, mut control: Control) -> Result<()
     if let Some(why) = stage.log.broken() {
         eprintln!("the log could not be kept: {why}");
     }
-    let quoted =
-        if outcome.exit == (Exit::Code { code: 0 }) { String::new() } else { stage.log.last_lines(LINES_QUOTED) };
-    if stage.outbox.dropped() > 0 {
-        stage.log.note(&format!("{} metric points were dropped while the server was away", stage.outbox.dropped()));
-    }
+    let quoted = match outcome.exit {
+        // The error of a build has its last lines already.
+        Exit::Code { code: 0 } | Exit::EnvironmentFailed => String::new(),
+        _ => stage.log.last_lines(LINES_QUOTED),
+    };
+    stage.outbox.troubles().iter().for_each(|trouble| stage.log.note(trouble));
     stage.log.finish();
     // The report follows the whole log; the sender ends when all is there,
     // when the attempt is over, or when the server is away for too long.
     let _ = sender.join();
     let sent =
-        if link.flags.closed() { Ok(()) } else { send_report(link, &outcome, saved, &quoted, Some(&stage.task)) };
+        if link.flags.closed() { Ok(()) } else { report::send(link, &outcome, saved, &quoted, Some(&stage.task)) };
     stage.tidy();
     sent
 }
 
-struct Stage<'a> {
-    folder: &'a Folder,
-    link: &'a Arc<Link>,
-    control: Control,
-    log: Arc<Log>,
-    outbox: Arc<Outbox>,
-    task: TaskSpec,
-    deadline: Option<Instant>,
-}
-
-#[derive(Default)]
-struct Saved {
-    model: Option<Digest>,
-    output: Option<Digest>,
+/// What the attempt needs from its claim to its report.
+pub struct Stage<'a> {
+    pub folder: &'a Folder,
+    pub link: &'a Arc<Link>,
+    pub control: Control,
+    pub log: Arc<Log>,
+    pub outbox: Arc<Outbox>,
+    pub task: TaskSpec,
+    pub deadline: Option<Instant>,
 }
 
 impl Stage<'_> {
@@ -142,76 +110,41 @@ impl Stage<'_> {
         self.execute(&work, environment)
     }
 
-    fn tell(&self, phase: Phase, environment: Option<Digest>) {
+    pub fn tell(&self, phase: Phase, environment: Option<Digest>) {
         self.outbox.progress(TaskProgress { phase, environment });
     }
 
     /// Runs work in another thread while this one listens for reasons to stop.
-    fn aside<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Early> {
-        let limit = self.task.spec.time_limit_s;
-        let memory = self.task.spec.resources.memory;
-        aside(&mut self.control, self.deadline, work).map_err(|stop| match stop {
-            Stop::Closed => Early::Closed,
-            Stop::TimeLimit => Early::failed(Exit::TimeLimit, words(&Exit::TimeLimit, memory, limit)),
-            Stop::Cancelled | Stop::OutOfMemory => Early::failed(Exit::Cancelled, "cancelled before its command began"),
+    /// The work gets a question to ask: whether it is still wanted.
+    pub fn aside<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T, Early> {
+        let (flags, deadline) = (self.link.flags.clone(), self.deadline);
+        let unwanted = move || flags.stopping() || is_over(deadline);
+        aside(&mut self.control, deadline, move || work(&unwanted)).map_err(|stop| self.early(stop))
+    }
+
+    /// For work that was not wanted any more.
+    pub fn stopped(&self) -> Early {
+        self.early(match (self.link.flags.closed(), self.link.flags.cancelled()) {
+            (true, _) => Stop::Closed,
+            (false, false) if is_over(self.deadline) => Stop::TimeLimit,
+            _ => Stop::Cancelled,
         })
     }
 
-    fn fetch(&mut self, work: &Path) -> Result<(), Early> {
-        self.tell(Phase::Fetching, None);
-        let failed = |what: &str, e: &dyn std::fmt::Display| {
-            Early::failed(Exit::SetupFailed, format!("{what} could not be fetched: {e}"))
-        };
-        let made =
-            remove_tree(work).and_then(|()| FOLDERS.iter().try_for_each(|name| fs::create_dir_all(work.join(name))));
-        made.map_err(|e| Early::failed(Exit::SetupFailed, format!("the work folder could not be made: {e}")))?;
-        let code = self.task.spec.code.map(|digest| ("the code".to_owned(), digest, work.join("code")));
-        let inputs = self.task.inputs.iter().map(|(channel, digest)| {
-            (format!("the input '{channel}'"), *digest, work.join("input").join(channel.as_str()))
-        });
-        for (what, digest, to) in code.into_iter().chain(inputs).collect::<Vec<_>>() {
-            let link = self.link.clone();
-            let fetched = self.aside(move || {
-                link.call(About::Content, &|| link.flags.stopping(), |c| c.tree_download(&digest, &to, &()))
-            })?;
-            match fetched {
-                Ok(_) => (),
-                Err(Fault::Stopped) => return Err(self.stopped()),
-                Err(Fault::Refused(e)) => return Err(failed(&what, &e)),
+    fn early(&self, stop: Stop) -> Early {
+        match stop {
+            Stop::Closed => Early::Closed,
+            Stop::TimeLimit => {
+                let limit = self.task.spec.time_limit_s.unwrap_or_default();
+                Early::failed(
+                    Exit::TimeLimit,
+                    format!("its limit of {limit} s was over before its command began: fetching and installing count"),
+                )
             }
-        }
-        Ok(())
-    }
-
-    fn stopped(&self) -> Early {
-        if self.link.flags.closed() {
-            Early::Closed
-        } else {
-            Early::failed(Exit::Cancelled, "cancelled before its command began")
-        }
-    }
-
-    /// The Python environment; none where there is no Python and none is
-    /// asked for.
-    fn environment(&mut self, work: &Path) -> Result<Option<python::Environment>, Early> {
-        let code = work.join("code");
-        let failed = |e: python::Error| Early::failed(Exit::EnvironmentFailed, e.to_string());
-        let needed = python::has_requirements(&code).map_err(failed)?;
-        if needed {
-            self.tell(Phase::Environment, None);
-        }
-        let cache = self.link.launch.cache.clone();
-        let wanted = self.link.launch.settings.get("python").map(PathBuf::from);
-        let (log, flags) = (self.log.clone(), self.link.flags.clone());
-        let built = self.aside(move || {
-            let request = python::Request { folder: &code, cache: &cache, python: wanted.as_deref() };
-            python::ensure(&request, &mut |line| log.push(format!("{line}\n").as_bytes()), &|| flags.stopping())
-        })?;
-        match built {
-            Ok(environment) => Ok(Some(environment)),
-            Err(python::Error::NoPython { .. }) if !needed => Ok(None),
-            Err(python::Error::Cancelled) => Err(self.stopped()),
-            Err(e) => Err(failed(e)),
+            Stop::Cancelled | Stop::OutOfMemory => Early::failed(Exit::Cancelled, "cancelled before its command began"),
         }
     }
 
@@ -269,136 +202,30 @@ impl Stage<'_> {
         if let Err(e) = group.end(PATIENCE) {
             self.log.note(&e.to_string());
         }
-        let (ended, finder) = ran?;
+        let (ended, is_whole) = ran?;
         let (started, ended_at) = (Some(started), Some(now()));
         let outcome = Outcome { exit: ended.exit(), message: None, started, ended: ended_at, environment: digest };
         if ended.stop == Some(Stop::Closed) {
             return Err(Early::Closed);
         }
-        if finder.is_none() {
+        if !is_whole {
             self.log.note("the rest of the output could not be read");
         }
-        self.final_metrics(work, finder);
+        self.final_metrics(work);
         Ok(outcome)
     }
 
-    fn run_command(&mut self, plan: &Plan<'_>, finder: Finder) -> Result<(Ended, Option<Finder>), Early> {
+    fn run_command(&mut self, plan: &Plan<'_>, finder: Finder) -> Result<(Ended, bool), Early> {
         let failed = |message: String| Early::failed(Exit::SetupFailed, message);
         let running = command::start(plan, &self.log, &self.outbox, finder);
         let running = running.map_err(|e| failed(not_started(&plan.program[0], &e)))?;
         let ended = running.supervise(plan, &mut self.control);
         ended.map_err(|e| failed(format!("its command could not be supervised: {e}")))
     }
-
-    /// `output/metrics.json`: an object of names and numbers.
-    fn final_metrics(&self, work: &Path, finder: Option<Finder>) {
-        let path = work.join("output").join("metrics.json");
-        let is_small = fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= METRICS_FILE_BYTES_MAX);
-        let Some(bytes) = is_small.then(|| fs::read(&path).ok()).flatten() else { return };
-        let Ok(values) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) else {
-            self.log.note("metrics.json is not a JSON object of names and numbers and is not read");
-            return;
-        };
-        let mut finder = finder.unwrap_or_else(|| Finder::new(&[]).0);
-        for (name, value) in values {
-            let found = value.as_f64().and_then(|value| finder.point(&name, None, value));
-            if let Some(f) = found {
-                self.outbox.metric(MetricPoint { name: f.name, step: f.step, value: f.value, at: now() });
-            }
-        }
-    }
-
-    /// Stores what was left in the folders of model and output.
-    fn save(&mut self, outcome: Outcome) -> (Outcome, Saved) {
-        let ran = outcome.started.is_some() && outcome.exit != Exit::Cancelled;
-        if !ran {
-            return (outcome, Saved::default());
-        }
-        self.tell(Phase::Saving, outcome.environment);
-        // Saving is not part of what the limit limits.
-        self.deadline = None;
-        let mut saved = Saved::default();
-        for (what, slot) in [("model", &mut saved.model), ("output", &mut saved.output)] {
-            match self.upload(&self.folder.work().join(what)) {
-                Ok(digest) => *slot = digest,
-                Err(Early::Ended(early)) if early.exit == Exit::Cancelled => {
-                    return (
-                        Outcome {
-                            exit: Exit::Cancelled,
-                            message: Some("cancelled while its outputs were saved".into()),
-                            ..outcome
-                        },
-                        Saved::default(),
-                    );
-                }
-                Err(Early::Closed) => return (outcome, Saved::default()),
-                Err(Early::Ended(early)) => {
-                    let why = format!("its {what} could not be saved: {}", early.message.unwrap_or_default());
-                    self.log.note(&why);
-                    // How it failed says more than what followed.
-                    if outcome.exit == (Exit::Code { code: 0 }) {
-                        return (Outcome { exit: Exit::SetupFailed, message: Some(why), ..outcome }, Saved::default());
-                    }
-                }
-            }
-        }
-        (outcome, saved)
-    }
-
-    fn upload(&mut self, folder: &Path) -> Result<Option<Digest>, Early> {
-        if !holds_a_file(folder) {
-            return Ok(None);
-        }
-        let (link, folder) = (self.link.clone(), folder.to_owned());
-        let sent = self.aside(move || {
-            link.call(About::Content, &|| link.flags.stopping(), |c| {
-                c.tree_upload(&folder, UploadRules::Everything, &())
-            })
-        })?;
-        match sent {
-            Ok(uploaded) => Ok(Some(uploaded.tree.digest)),
-            Err(Fault::Stopped) => Err(self.stopped()),
-            Err(Fault::Refused(e)) => Err(Early::failed(Exit::SetupFailed, e.to_string())),
-        }
-    }
-
-    /// What the task had on the disk is of no use now.
-    fn tidy(&self) {
-        if let Err(e) = remove_tree(&self.folder.work()) {
-            eprintln!("{} could not be removed: {e}", self.folder.work().display());
-        }
-    }
 }
 
-fn send_report(
-    link: &Link,
-    outcome: &Outcome,
-    saved: Saved,
-    quoted: &str,
-    task: Option<&TaskSpec>,
-) -> Result<(), String> {
-    let spec = task.map(|t| &t.spec);
-    let memory = spec.map(|s| s.resources.memory).unwrap_or_default();
-    let usual = || words(&outcome.exit, memory, spec.and_then(|s| s.time_limit_s));
-    let mut message = outcome.message.clone().unwrap_or_else(usual);
-    if !quoted.is_empty() {
-        message.push_str("; the log ends:\n");
-        message.push_str(quoted);
-    }
-    let report = ExitReport {
-        exit: outcome.exit.clone(),
-        message: (outcome.exit != Exit::Code { code: 0 }).then_some(message),
-        command_started_at: outcome.started,
-        command_ended_at: outcome.ended,
-        ended_at: Some(now()),
-        environment: outcome.environment,
-        model: saved.model,
-        output: saved.output,
-    };
-    match link.call(About::Attempt, &|| link.flags.closed(), |c| c.attempt_finish(&link.attempt, &report)) {
-        Ok(()) | Err(Fault::Stopped) => Ok(()),
-        Err(Fault::Refused(e)) => Err(format!("the report was not taken: {e}")),
-    }
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| at <= Instant::now())
 }
 
 fn not_started(program: &str, error: &io::Error) -> String {
@@ -412,54 +239,4 @@ fn not_started(program: &str, error: &io::Error) -> String {
         _ => return format!("the command '{program}' could not be started: {error}"),
     };
     format!("the command '{program}' could not be started: {hint}")
-}
-
-/// Whether there is any file below the folder.
-fn holds_a_file(folder: &Path) -> bool {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                _ => return true,
-            }
-        }
-    }
-    false
-}
-
-/// Runs work in a thread of its own, which is left to itself once there is a
-/// reason to stop.
-fn aside<T: Send + 'static>(
-    control: &mut Control,
-    deadline: Option<Instant>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Stop> {
-    let (send, done) = sync_channel(1);
-    let waker = control.waker();
-    let flags = control.flags();
-    std::thread::spawn(move || {
-        let _ = send.send(work());
-        waker.wake();
-    });
-    loop {
-        match done.try_recv() {
-            Ok(value) => return Ok(value),
-            Err(TryRecvError::Disconnected) => panic!("a thread of the shim panicked"),
-            Err(TryRecvError::Empty) => (),
-        }
-        if flags.closed() {
-            return Err(Stop::Closed);
-        }
-        if flags.cancelled() {
-            return Err(Stop::Cancelled);
-        }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
-            return Err(Stop::TimeLimit);
-        }
-        // Without signals or wake-ups this ends after a minute at most.
-        if control.wait(deadline).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }

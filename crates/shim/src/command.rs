@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use muonic_types::job::MetricPoint;
 use muonic_types::{Memory, Timestamp};
 use muonic_unit::limits::Group;
 use muonic_unit::processes;
@@ -44,7 +43,7 @@ pub struct Plan<'a> {
 /// A command that runs.
 pub struct Running {
     pid: Pid,
-    output: Receiver<Finder>,
+    output: Receiver<()>,
 }
 
 /// Starts the command in a session of its own, inside the groups.
@@ -75,32 +74,28 @@ pub fn start(plan: &Plan<'_>, log: &Arc<Log>, outbox: &Arc<Outbox>, finder: Find
     let (done, output) = sync_channel(1);
     let (log, outbox) = (log.clone(), outbox.clone());
     std::thread::Builder::new().name("output".into()).spawn(move || {
-        let _ = done.send(read_output(read, &log, &outbox, finder));
+        read_output(read, &log, &outbox, &finder);
+        let _ = done.send(());
     })?;
     Ok(Running { pid: Pid::from_raw(child.id() as i32), output })
 }
 
-fn read_output(mut read: PipeReader, log: &Log, outbox: &Outbox, mut finder: Finder) -> Finder {
+fn read_output(mut read: PipeReader, log: &Log, outbox: &Outbox, finder: &Finder) {
     let mut buffer = vec![0; 64 << 10];
     let mut lines = Lines::default();
-    let mut each = |line: &str| {
-        for found in finder.find(line) {
-            outbox.metric(MetricPoint { name: found.name, step: found.step, value: found.value, at: now() });
-        }
-    };
+    let each = |line: &str| finder.find(line).into_iter().for_each(|found| outbox.metric(found));
     loop {
         match read.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => {
                 log.push(&buffer[..n]);
-                lines.push(&buffer[..n], &mut each);
+                lines.push(&buffer[..n], each);
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
             Err(_) => break,
         }
     }
     lines.finish(each);
-    finder
 }
 
 /// To the microsecond, which is what the server keeps.
@@ -110,9 +105,9 @@ pub fn now() -> Timestamp {
 }
 
 impl Running {
-    /// Supervises until the command has ended, then ends what it left. The
-    /// finder comes back with its counts, unless the output hangs.
-    pub fn supervise(self, plan: &Plan<'_>, control: &mut Control) -> io::Result<(Ended, Option<Finder>)> {
+    /// Supervises until the command has ended, then ends what it left. Says
+    /// too whether all of its output was read.
+    pub fn supervise(self, plan: &Plan<'_>, control: &mut Control) -> io::Result<(Ended, bool)> {
         let flags = control.flags();
         let (mut stop, mut kill_at) = (None, None);
         let mut status = None;
@@ -152,9 +147,9 @@ impl Running {
         }
         self.kill_all(plan.group, &mut status)?;
         let oom_kills = plan.group.oom_kills();
-        let finder = self.output.recv_timeout(PATIENCE).ok();
+        let is_whole = self.output.recv_timeout(PATIENCE).is_ok();
         let status = status.unwrap_or(WaitStatus::StillAlive);
-        Ok((Ended { status, stop, oom_kills }, finder))
+        Ok((Ended { status, stop, oom_kills }, is_whole))
     }
 
     fn kill_all(&self, group: &Group, status: &mut Option<WaitStatus>) -> io::Result<()> {

@@ -21,6 +21,7 @@
 //! kernel's kill-with-parent is tied to that thread); one reads the output,
 //! one talks to the server.
 
+mod aside;
 mod attempt;
 mod command;
 mod control;
@@ -28,6 +29,10 @@ mod ending;
 mod link;
 mod log;
 mod metrics;
+mod points;
+mod prepare;
+mod report;
+mod save;
 mod sender;
 mod variables;
 
@@ -68,7 +73,7 @@ fn supervise(folder: &Folder) -> Result<(), String> {
     let link = link::Link::new(launch, id, control.flags()).map_err(at("the server's address cannot be read"))?;
     let link = std::sync::Arc::new(link);
     if folder.has_begun() {
-        attempt::report_lost(folder, &link)?;
+        report::lost(folder, &link)?;
     } else {
         attempt::run(folder, &link, control)?;
     }

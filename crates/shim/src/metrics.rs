@@ -4,14 +4,11 @@
 //! a set of metrics; `step`, `epoch` or `iteration` among them gives the step.
 //! The user's own patterns are searched in every line.
 
-use std::collections::HashMap;
-
-use muonic_types::job::MetricPattern;
+use muonic_types::job::{METRIC_NAME_BYTES_MAX, MetricPattern, is_metric_name};
 use regex::{Regex, RegexBuilder};
 
 /// Longer lines are searched only so far.
 const LINE_BYTES_MAX: usize = 16 << 10;
-const NAME_BYTES_MAX: usize = 250;
 /// Bound on the size of a user's compiled pattern.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 const STEP_NAMES: [&str; 4] = ["step", "global_step", "epoch", "iteration"];
@@ -19,14 +16,21 @@ const STEP_NAMES: [&str; 4] = ["step", "global_step", "epoch", "iteration"];
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     pub name: String,
-    pub step: i64,
+    /// Where the line gives one.
+    pub step: Option<i64>,
     pub value: f64,
+}
+
+impl Found {
+    /// Not a number and infinity have no place in JSON and make no metric, nor
+    /// does a name that the server would refuse.
+    pub fn new(name: &str, step: Option<i64>, value: f64) -> Option<Self> {
+        (value.is_finite() && is_metric_name(name)).then(|| Self { name: name.to_owned(), step, value })
+    }
 }
 
 pub struct Finder {
     patterns: Vec<(String, Regex)>,
-    /// How many points each name has, the step of those without one.
-    counts: HashMap<String, i64>,
 }
 
 impl Finder {
@@ -41,45 +45,33 @@ impl Finder {
                 .ok()
         });
         let patterns = compiled.collect();
-        (Self { patterns, counts: HashMap::new() }, troubles)
+        (Self { patterns }, troubles)
     }
 
-    pub fn find(&mut self, line: &str) -> Vec<Found> {
+    pub fn find(&self, line: &str) -> Vec<Found> {
         let mut found = Vec::new();
         if let Some(pairs) = pairs(line) {
             let step =
                 STEP_NAMES.iter().find_map(|s| pairs.iter().find(|(name, _)| name == s)).map(|(_, step)| *step as i64);
             for (name, value) in pairs.into_iter().filter(|(name, _)| !STEP_NAMES.contains(name)) {
-                found.extend(self.point(name, step, value));
+                found.extend(Found::new(name, step, value));
             }
         }
-        for n in 0..self.patterns.len() {
-            let (name, regex) = &self.patterns[n];
+        for (name, regex) in &self.patterns {
             let Some(captures) = regex.captures(line) else { continue };
             let Some(value) = captures.get(1).or(captures.get(0)).and_then(|m| m.as_str().trim().parse().ok()) else {
                 continue;
             };
-            let name = name.clone();
-            found.extend(self.point(&name, None, value));
+            found.extend(Found::new(name, None, value));
         }
         found
     }
-
-    /// Not a number and infinity have no place in JSON and no point.
-    pub fn point(&mut self, name: &str, step: Option<i64>, value: f64) -> Option<Found> {
-        if !value.is_finite() || !is_name(name) {
-            return None;
-        }
-        let count = self.counts.entry(name.to_owned()).or_default();
-        let step = step.unwrap_or(*count);
-        *count += 1;
-        Some(Found { name: name.to_owned(), step, value })
-    }
 }
 
+/// What stands before `=` in a line; users name their patterns more freely.
 fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
-    name.len() <= NAME_BYTES_MAX
+    name.len() <= METRIC_NAME_BYTES_MAX
         && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ':' | '@'))
 }
@@ -131,16 +123,19 @@ mod tests {
 
     use super::*;
 
-    fn all(lines: &[&str]) -> Vec<(String, i64, f64)> {
-        let mut finder = Finder::new(&[MetricPattern { name: "acc".into(), regex: "Accuracy: ([0-9.]+)%".into() }]).0;
+    fn all(lines: &[&str]) -> Vec<(String, Option<i64>, f64)> {
+        let finder = Finder::new(&[MetricPattern { name: "test acc".into(), regex: "Accuracy: ([0-9.]+)%".into() }]).0;
         lines.iter().flat_map(|l| finder.find(l)).map(|f| (f.name, f.step, f.value)).collect()
     }
 
     #[test]
     fn pairs_and_patterns_are_found() {
-        assert_eq!(all(&["epoch=3 loss=0.5, val/acc=9e-1"]), [("loss".into(), 3, 0.5), ("val/acc".into(), 3, 0.9)]);
-        assert_eq!(all(&["loss=1", "loss=2"]), [("loss".into(), 0, 1.0), ("loss".into(), 1, 2.0)]);
-        assert_eq!(all(&["test Accuracy: 97.5% done"]), [("acc".into(), 0, 97.5)]);
+        assert_eq!(
+            all(&["epoch=3 loss=0.5, val/acc=9e-1"]),
+            [("loss".into(), Some(3), 0.5), ("val/acc".into(), Some(3), 0.9)]
+        );
+        assert_eq!(all(&["loss=1", "loss=2"]), [("loss".into(), None, 1.0), ("loss".into(), None, 2.0)]);
+        assert_eq!(all(&["test Accuracy: 97.5% done"]), [("test acc".into(), None, 97.5)]);
         for none in ["epoch 1: loss=2", "a=b", "loss=nan", "x==1", "=1", "", "epoch=1", "2x=1"] {
             assert_eq!(all(&[none]), [], "{none}");
         }
@@ -152,7 +147,7 @@ mod tests {
             MetricPattern { name: "a".into(), regex: "(".into() },
             MetricPattern { name: "b".into(), regex: "b(.)".into() },
         ];
-        let (mut finder, troubles) = Finder::new(&patterns);
+        let (finder, troubles) = Finder::new(&patterns);
         assert!(troubles[0].contains("'a'"));
         assert_eq!(finder.find("b7").len(), 1);
     }
@@ -172,7 +167,7 @@ mod tests {
 
         #[test]
         fn every_value_found_is_finite_and_named(line in "\\PC{0,80}") {
-            let mut finder = Finder::new(&[]).0;
+            let finder = Finder::new(&[]).0;
             for f in finder.find(&line) {
                 prop_assert!(f.value.is_finite() && is_name(&f.name));
             }
@@ -181,7 +176,7 @@ mod tests {
         #[test]
         fn what_was_printed_is_read(step in -5i64..1000, value in -1e12f64..1e12) {
             let found = Finder::new(&[]).0.find(&format!("step={step} m={value}"));
-            prop_assert_eq!(found, vec![Found { name: "m".into(), step, value }]);
+            prop_assert_eq!(found, vec![Found { name: "m".into(), step: Some(step), value }]);
         }
     }
 }

@@ -13,6 +13,8 @@ use muonic_types::task::{NewMetricPoints, TaskProgress};
 use crate::control::Waker;
 use crate::link::{About, Fault, Link};
 use crate::log::Log;
+use crate::metrics::Found;
+use crate::points::Points;
 
 /// Least time between two sendings: a busy program fills bigger chunks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +27,8 @@ const POINTS_MAX: usize = 100_000;
 
 #[derive(Default)]
 struct Queue {
+    /// What has become a point so far.
+    made: Points,
     points: VecDeque<MetricPoint>,
     dropped: u64,
     /// With the instant from which it is worth telling.
@@ -45,8 +49,9 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn metric(&self, point: MetricPoint) {
+    pub fn metric(&self, found: Found) {
         let mut queue = self.queue();
+        let Some(point) = queue.made.admit(found) else { return };
         if queue.points.len() < POINTS_MAX {
             queue.points.push_back(point);
         } else {
@@ -62,9 +67,12 @@ impl Outbox {
         self.log.nudge();
     }
 
-    /// Points that were dropped because the server was away too long.
-    pub fn dropped(&self) -> u64 {
-        self.queue().dropped
+    /// Sentences about points that will not be there.
+    pub fn troubles(&self) -> Vec<String> {
+        let queue = self.queue();
+        let dropped = (queue.dropped > 0)
+            .then(|| format!("{} metric points were dropped while the server was away", queue.dropped));
+        dropped.into_iter().chain(queue.made.trouble()).collect()
     }
 
     fn has_points(&self) -> bool {

@@ -246,6 +246,17 @@ pub struct JobList {
     pub jobs: Vec<Job>,
 }
 
+/// Names of metrics that an attempt may have.
+pub const METRIC_NAMES_MAX: u64 = 1_000;
+/// Points of all metrics of an attempt together.
+pub const METRIC_POINTS_MAX: u64 = 1_000_000;
+pub const METRIC_NAME_BYTES_MAX: usize = 250;
+
+/// What a metric may be called.
+pub fn is_metric_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= METRIC_NAME_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricPoint {
     pub name: String,

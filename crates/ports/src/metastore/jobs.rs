@@ -103,11 +103,6 @@ pub struct PastRun {
     pub seconds: f64,
 }
 
-/// Names of metrics that an attempt may have.
-pub const METRIC_NAMES_MAX: u64 = 1_000;
-/// Points of all its metrics together.
-pub const METRIC_POINTS_MAX: u64 = 1_000_000;
-
 #[async_trait]
 pub trait Jobs {
     /// Queues a job under the next number of its name. The same request token

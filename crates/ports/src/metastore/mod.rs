@@ -16,10 +16,7 @@ pub use blobs::Blobs;
 pub use buckets::{Buckets, Listing, ObjectRecord};
 pub use datasets::Datasets;
 pub use endpoints::{Endpoints, NewRevisionRecord, ReplicaRecord};
-pub use jobs::{
-    Admission, Claimed, Finish, JobFilter, Jobs, LiveJob, METRIC_NAMES_MAX, METRIC_POINTS_MAX, NewJobRecord, Next,
-    PastRun,
-};
+pub use jobs::{Admission, Claimed, Finish, JobFilter, Jobs, LiveJob, NewJobRecord, Next, PastRun};
 pub use keys::Keys;
 pub use models::Models;
 

@@ -36,6 +36,26 @@ fn a_task_gets_its_files_and_leaves_its_outputs() {
 }
 
 #[test]
+fn more_metrics_than_the_server_keeps_are_left_out_and_told_once() {
+    let bed = Bed::script("seq -f 'n%g=1' 1003; seq -f 'n%g=2' 1002; exit 0");
+    let report = bed.run();
+    assert_eq!(report.exit, Exit::Code { code: 0 }, "{:?}", report.message);
+    let points = bed.attempt().metrics.len();
+    assert_eq!((points, bed.log().matches("5 metric points were left out").count()), (2000, 1));
+}
+
+#[test]
+fn metrics_may_have_any_name_that_the_server_takes() {
+    let script =
+        "echo 'loss at 3: 0.5'; echo '{\"a b\": 1, \"c\\nd\": 2, \"e\": \"text\"}' > $SM_OUTPUT_DATA_DIR/metrics.json";
+    let bed = Bed::new(script, &[], json!({"metrics": [{"name": "val loss", "regex": "loss at 3: (.*)"}]}));
+    assert_eq!(bed.run().exit, Exit::Code { code: 0 });
+    let names: Vec<_> = bed.attempt().metrics.iter().map(|m| m.name.clone()).collect();
+    assert_eq!(names, ["val loss", "a b"]);
+    assert!(bed.log().contains("2 entries of metrics.json are no metrics, such as 'c\\nd'"), "{}", bed.log());
+}
+
+#[test]
 fn a_phase_that_lasts_is_told() {
     let bed = Bed::script("until [ -e $MUONIC_UNIT_DIR/go ]; do sleep 0.02; done");
     let shim = bed.start();
@@ -84,7 +104,8 @@ fn requirements_that_cannot_be_had_fail_with_their_log() {
     let bed = Bed::new("true", &[("requirements.txt", "--no-index\nno-such-package-at-all\n")], json!({}));
     let report = bed.run();
     assert_eq!(report.exit, Exit::EnvironmentFailed);
-    assert!(report.message.unwrap().contains("no-such-package-at-all"));
+    let message = report.message.unwrap();
+    assert!(message.contains("no-such-package-at-all") && !message.contains("the log ends"), "{message}");
     assert!(bed.log().contains("no-such-package-at-all"), "{}", bed.log());
 }
 
@@ -99,6 +120,17 @@ fn a_time_limit_ends_a_task_that_runs_on() {
     assert_eq!(report.exit, Exit::TimeLimit);
     assert!(report.message.unwrap().starts_with("ran longer than its limit of 1 s"));
     assert!(bed.log().contains("asked"));
+}
+
+#[test]
+fn a_time_limit_that_ends_a_build_is_told_as_one() {
+    // It takes connections and never answers.
+    let index = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let requirements = format!("--index-url http://{}/simple\nx==1\n", index.local_addr().unwrap());
+    let bed = Bed::new("true", &[("requirements.txt", &requirements)], json!({"time_limit_s": 1}));
+    let report = bed.run();
+    assert_eq!(report.exit, Exit::TimeLimit, "{:?}", report.message);
+    assert!(report.message.unwrap().starts_with("its limit of 1 s was over before its command began"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The attempt protocol in memory, over real HTTP.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use muonic_types::blob::{
     Digests, MissingBlobs, NewTree, PackStored, TreeBody, TreeSummary, pack_head, parse_pack_head,
 };
-use muonic_types::job::MetricPoint;
+use muonic_types::job::{METRIC_NAMES_MAX, MetricPoint, is_metric_name};
 use muonic_types::task::{ExitReport, LogAppended, NewMetricPoints, TaskProgress, TaskSpec};
 use muonic_types::{Digest, Entry, ErrorBody, ErrorCode, Tree};
 
@@ -114,6 +114,13 @@ async fn metrics(State(s): State<Shared>, Json(body): Json<NewMetricPoints>) -> 
     open(&s, |a| {
         assert!(body.first <= a.metrics.len() as u64);
         let known = (a.metrics.len() - body.first as usize).min(body.points.len());
+        let names: HashSet<&str> = a.metrics.iter().chain(&body.points).map(|p| p.name.as_str()).collect();
+        if names.len() as u64 > METRIC_NAMES_MAX {
+            return Err(ErrorCode::Conflict);
+        }
+        if !body.points.iter().all(|p| is_metric_name(&p.name)) {
+            return Err(ErrorCode::InvalidRequest);
+        }
         a.metrics.extend_from_slice(&body.points[known..]);
         Ok(Nothing::new())
     })

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use muonic_types::job::{AttemptState, Exit, JobState, MetricPoint, Phase};
+use muonic_types::job::{AttemptState, Exit, JobState, METRIC_NAMES_MAX, MetricPoint, Phase};
 use muonic_types::model::ModelSource;
 use muonic_types::{AttemptId, VersionSelector};
 
@@ -11,7 +11,7 @@ use super::world::{
     other_project, parse, price, project, report, resources, tree,
 };
 use crate::Metastore;
-use crate::metastore::{Finish, METRIC_NAMES_MAX, Next};
+use crate::metastore::{Finish, Next};
 
 pub async fn run(store: &Arc<dyn Metastore>) {
     life(store).await;
