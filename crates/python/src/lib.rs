@@ -16,7 +16,9 @@
 
 mod build;
 mod interpreter;
+mod local;
 mod pylock;
+mod requirements;
 mod run;
 mod source;
 
@@ -28,7 +30,7 @@ use muonic_types::{Digest, Hasher};
 pub use interpreter::Interpreter;
 
 /// Changes whenever environments are built differently from the same input.
-const FORMAT: &str = "muonic-python 1";
+const FORMAT: &str = "muonic-python 2";
 
 /// What to make an environment for.
 #[derive(Debug, Clone, Copy)]

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::requirements::{Reference, local_package, references};
+use crate::{Error, local};
 
 /// How packages are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +41,28 @@ pub(crate) fn find(folder: &Path) -> Result<Option<Source>, Error> {
         return Ok(Some(Source { kind: Kind::Requirements, parts }));
     }
     if let Some(lock) = read(&folder.join("pylock.toml"))? {
-        return Ok(Some(Source { kind: Kind::PyLock, parts: part("pylock", lock) }));
+        let mut parts = part("pylock", lock.clone());
+        local::add_locked(folder, &lock, "pylock.toml", &mut parts)?;
+        return Ok(Some(Source { kind: Kind::PyLock, parts }));
     }
     let Some(project) = read(&folder.join("pyproject.toml"))? else { return Ok(None) };
     let dependencies = dependencies(&project)?;
     if let Some(lock) = read(&folder.join("uv.lock"))? {
-        let mut parts = part("uv-lock", lock);
+        let mut parts = part("uv-lock", lock.clone());
         parts.push(project);
+        local::add_locked(folder, &lock, "uv.lock", &mut parts)?;
         return Ok(Some(Source { kind: Kind::UvLock, parts }));
     }
     if dependencies.is_empty() {
         return Ok(None);
     }
     let mut parts = vec![b"project".to_vec()];
-    parts.extend(dependencies.iter().map(|d| d.as_bytes().to_vec()));
+    for dependency in &dependencies {
+        parts.push(dependency.as_bytes().to_vec());
+        if let Some(place) = local_package(dependency) {
+            local::add_package(folder, place, "pyproject.toml", &mut parts)?;
+        }
+    }
     Ok(Some(Source { kind: Kind::Project { dependencies }, parts }))
 }
 
@@ -68,7 +77,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Adds a requirements file and those it includes from inside the folder.
+/// Adds a requirements file and all that it refers to.
 fn include(
     folder: &Path,
     name: &Path,
@@ -82,80 +91,31 @@ fn include(
     if seen.len() > INCLUDES_MAX {
         return Err(Error::Requirements(format!("requirements.txt includes more than {INCLUDES_MAX} files")));
     }
-    let lines = String::from_utf8_lossy(&text).into_owned();
+    let references = references(&String::from_utf8_lossy(&text));
     parts.push(name.as_os_str().as_encoded_bytes().to_vec());
     parts.push(text);
-    for line in lines.lines() {
-        match directive(line) {
-            Directive::Include(path) => {
-                let path = normal(&name.parent().unwrap_or(Path::new("")).join(path));
-                if let Some(path) = path
-                    && let Some(text) = read(&folder.join(&path))?
-                {
+    let (here, by) = (name.parent().unwrap_or(Path::new("")), name.display().to_string());
+    for reference in references {
+        match reference {
+            Reference::Include(file) => {
+                let path = local::inside(folder, here, &file, &by)?;
+                if let Some(text) = read(&folder.join(&path))? {
                     include(folder, &path, text, parts, seen)?;
                 }
             }
-            Directive::Local(what) => {
-                return Err(Error::Requirements(format!(
-                    "{} asks for the local package '{what}', which an environment shared by hash cannot hold; the command already runs in the code folder, so import it from there, or publish it as a wheel",
-                    name.display()
-                )));
+            // pip looks beside the file first, then where it runs.
+            Reference::Links(place) => {
+                let base = if folder.join(here).join(&place).exists() { here } else { Path::new("") };
+                local::add(folder, &local::inside(folder, base, &place, &by)?, parts)?;
             }
-            Directive::Other => (),
+            Reference::Package(place) => local::add_package(folder, &place, &by, parts)?,
+            Reference::Editable(place) => {
+                local::inside(folder, Path::new(""), &place, &by)?;
+                return Err(local::refused_folder(&place, &by));
+            }
         }
     }
     Ok(())
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Directive<'a> {
-    /// Another file of requirements or constraints.
-    Include(&'a str),
-    /// A package by its path on this machine.
-    Local(&'a str),
-    Other,
-}
-
-fn directive(line: &str) -> Directive<'_> {
-    let line = line.split(" #").next().unwrap_or("").trim();
-    for flag in ["-r", "--requirement", "-c", "--constraint"] {
-        if let Some(rest) = line.strip_prefix(flag)
-            && (flag.len() == 2 || rest.starts_with(['=', ' ', '\t']))
-        {
-            return Directive::Include(rest.trim_start_matches(['=', ' ', '\t']));
-        }
-    }
-    let package = ["--editable", "-e"].iter().find_map(|flag| line.strip_prefix(flag));
-    let path = package.unwrap_or(line).trim_start_matches(['=', ' ', '\t']);
-    let is_path = path.starts_with("file:")
-        || path.starts_with("./")
-        || path.starts_with("../")
-        || path == "."
-        || path.starts_with('/');
-    // A wheel by its full path is as immutable as its name says.
-    if (is_path && !path.ends_with(".whl")) || (package.is_some() && !path.contains("://")) {
-        Directive::Local(path)
-    } else {
-        Directive::Other
-    }
-}
-
-/// A path without `.` and `..`; `None` where it leaves its folder.
-fn normal(path: &Path) -> Option<PathBuf> {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::CurDir => (),
-            Component::ParentDir => {
-                if !out.pop() {
-                    return None;
-                }
-            }
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(out)
 }
 
 /// `[project] dependencies` of a `pyproject.toml`.
@@ -176,8 +136,6 @@ fn dependencies(text: &[u8]) -> Result<Vec<String>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -228,35 +186,49 @@ mod tests {
 
     #[test]
     fn local_packages_are_refused_in_a_sentence() {
-        for line in [".", "-e .", "--editable=./pkg", "../lib", "file:///tmp/x"] {
-            let dir = folder(&[("requirements.txt", line)]);
+        for line in [".", "-e .", "--editable=./pkg", "./pkg", "./pkg[extra]"] {
+            let dir = folder(&[("requirements.txt", line), ("pkg/pyproject.toml", "")]);
             assert!(find(dir.path()).unwrap_err().to_string().contains("local package"), "{line}");
         }
-        for line in [
-            "numpy",
-            "-e git+https://example.org/x.git",
-            "/opt/w/x-1-py3-none-any.whl",
-            "# ./x",
-            "--extra-index-url https://e",
-        ] {
-            assert!(find(folder(&[("requirements.txt", line)]).path()).is_ok(), "{line}");
+    }
+
+    #[test]
+    fn what_a_folder_holds_counts_by_content() {
+        for line in ["./w/x-1-py3-none-any.whl", "w/x-1-py3-none-any.whl ; python_version > '3'", "-f w\nx"] {
+            let of = |wheel| of(&[("requirements.txt", line), ("w/x-1-py3-none-any.whl", wheel)]).unwrap();
+            assert_eq!(of("a"), of("a"), "{line}");
+            assert_ne!(of("a"), of("b"), "{line}");
         }
+        let lock =
+            "[[package]]\nname = 'p'\nsource = { virtual = '.' }\n[[package]]\nname = 'x'\nsource = { path = 'x.whl' }";
+        let of = |wheel| of(&[("pyproject.toml", "[project]"), ("uv.lock", lock), ("x.whl", wheel)]).unwrap();
+        assert_ne!(of("a"), of("b"));
+    }
+
+    #[test]
+    fn what_is_outside_or_missing_is_refused() {
+        let outside = tempfile::tempdir().unwrap();
+        let wheel = outside.path().join("x-1-py3-none-any.whl");
+        fs::write(&wheel, "").unwrap();
+        let absolute = wheel.display().to_string();
+        let url = format!("x @ file://{absolute}");
+        for line in [&*absolute, &*url, "../x.whl", "-r ../a.txt", "-c /etc/hostname", "-e ..", "-f ../w", "link.whl"] {
+            let dir = folder(&[("requirements.txt", line)]);
+            std::os::unix::fs::symlink(&wheel, dir.path().join("link.whl")).unwrap();
+            let error = find(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("outside of the code folder"), "{line}: {error}");
+        }
+        let dir = folder(&[("requirements.txt", "-r a.txt")]);
+        let error = find(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, "requirements.txt asks for 'a.txt', which is not in the code folder");
+        let project = format!("[project]\ndependencies = ['{url}']");
+        let dir = folder(&[("pyproject.toml", &project)]);
+        assert!(find(dir.path()).unwrap_err().to_string().starts_with("pyproject.toml asks for 'file:"));
     }
 
     #[test]
     fn broken_projects_are_told() {
         let dir = folder(&[("pyproject.toml", "[project")]);
         assert!(find(dir.path()).unwrap_err().to_string().contains("pyproject.toml cannot be read"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_line_panics_and_no_path_escapes(line in "\\PC{0,60}") {
-            if let Directive::Include(path) = directive(&line)
-                && let Some(inside) = normal(Path::new(path))
-            {
-                prop_assert!(inside.components().all(|c| matches!(c, Component::Normal(_))));
-            }
-        }
     }
 }

@@ -17,7 +17,7 @@ fn an_environment_is_built_once_and_used_again() {
     let plain = get(&code, &cache, &mut Vec::new()).unwrap();
     assert!(plain.python.is_absolute() && plain.reused);
 
-    fs::write(code.join("requirements.txt"), format!("--no-index\n{}\n", wheel(dir.path()))).unwrap();
+    fs::write(code.join("requirements.txt"), format!("--no-index\n{}\n", wheel(&code))).unwrap();
     let mut lines = Vec::new();
     let built = get(&code, &cache, &mut lines).unwrap();
     assert!(!built.reused && built.digest != plain.digest);

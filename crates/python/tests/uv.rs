@@ -33,7 +33,7 @@ fn uv_builds_from_requirements_and_from_its_lock() {
     let dir = tempfile::tempdir().unwrap();
     let (code, cache) = (dir.path().join("code"), dir.path().join("cache"));
     fs::create_dir(&code).unwrap();
-    let wheel = wheel(dir.path());
+    let wheel = wheel(&code);
     fs::write(code.join("requirements.txt"), format!("--no-index\n{wheel}\n")).unwrap();
     check(&code, &cache, " by uv with ");
 

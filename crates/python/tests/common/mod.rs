@@ -4,7 +4,10 @@ use std::path::Path;
 
 use muonic_python::{Environment, Error, Request, ensure};
 
-/// A wheel is a zip file; the smallest one is made by Python itself.
+const WHEEL: &str = "tinypkg-1.0-py3-none-any.whl";
+
+/// A wheel is a zip file; the smallest one is made by Python itself. Answers
+/// how a file in the same folder names it.
 pub fn wheel(dir: &Path) -> String {
     let script = "import sys, zipfile\n\
         z = zipfile.ZipFile(sys.argv[1], 'w')\n\
@@ -14,10 +17,10 @@ pub fn wheel(dir: &Path) -> String {
         z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
         z.writestr(i + 'RECORD', 'tinypkg.py,,\\n' + i + 'METADATA,,\\n' + i + 'WHEEL,,\\n' + i + 'RECORD,,\\n')\n\
         z.close()\n";
-    let path = dir.join("tinypkg-1.0-py3-none-any.whl");
+    let path = dir.join(WHEEL);
     let made = std::process::Command::new("python3").args(["-c", script]).arg(&path).status().unwrap();
     assert!(made.success());
-    path.display().to_string()
+    format!("./{WHEEL}")
 }
 
 pub fn get(folder: &Path, cache: &Path, lines: &mut Vec<String>) -> Result<Environment, Error> {
