@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::run::Step;
 use crate::source::{Kind, Source};
-use crate::{Error, Interpreter, Request, interpreter, pylock};
+use crate::{Error, Interpreter, Request, interpreter, pylock, shared};
 
 /// How often the lock of another build is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -32,17 +32,16 @@ pub(crate) fn ensure(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<bool, Error> {
     let folder = path(request.cache, digest);
-    let complete = folder.join("complete");
-    if complete.exists() {
+    if is_usable(&folder) {
         return Ok(true);
     }
     let envs = request.cache.join("envs");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&envs).map_err(Error::file(&envs))?;
     let _lock = lock(&folder.with_extension("lock"), progress, cancelled)?;
-    if complete.exists() {
+    if is_usable(&folder) {
         return Ok(true);
     }
-    // What an interrupted build left.
+    // What an interrupted build left, or an interpreter that is gone.
     match fs::remove_dir_all(&folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::file(&folder)(e)),
         _ => (),
@@ -55,14 +54,20 @@ pub(crate) fn ensure(
         let _ = fs::remove_dir_all(&folder);
         return Err(e);
     }
-    finish(&envs, &folder, &complete).map_err(Error::file(&folder))?;
+    finish(&envs, &folder).map_err(Error::file(&folder))?;
     Ok(false)
 }
 
+/// Whether it is whole and its interpreter still runs.
+fn is_usable(folder: &Path) -> bool {
+    folder.join("complete").exists() && interpreter::runs(&folder.join("bin").join("python"))
+}
+
 /// The mark is written only once every file that was installed is durable.
-fn finish(envs: &Path, folder: &Path, complete: &Path) -> io::Result<()> {
+fn finish(envs: &Path, folder: &Path) -> io::Result<()> {
+    shared::protect(folder, interpreter::in_path(Path::new("uv")).as_deref())?;
     nix::unistd::syncfs(File::open(folder)?)?;
-    File::create(complete)?.sync_all()?;
+    File::create(folder.join("complete"))?.sync_all()?;
     File::open(folder)?.sync_all()?;
     File::open(envs)?.sync_all()
 }
@@ -124,7 +129,15 @@ fn install(
         }
         None => {
             let mut command = Command::new(&python);
-            command.args(["-m", "pip", "install", "--no-input", "--progress-bar", "off"]);
+            command.args([
+                "-m",
+                "pip",
+                "install",
+                "--no-input",
+                "--disable-pip-version-check",
+                "--progress-bar",
+                "off",
+            ]);
             (command, "pip install")
         }
     };

@@ -20,6 +20,7 @@ mod local;
 mod pylock;
 mod requirements;
 mod run;
+mod shared;
 mod source;
 
 use std::io;
@@ -110,7 +111,10 @@ pub fn ensure(
 fn digest_of(interpreter: &Interpreter, parts: &[Vec<u8>]) -> Digest {
     let mut hasher = Hasher::new();
     let about = [FORMAT, &interpreter.implementation, &interpreter.version, &interpreter.platform];
-    for part in about.into_iter().map(str::as_bytes).chain(parts.iter().map(Vec::as_slice)) {
+    // An environment refers to its interpreter by path.
+    let path = interpreter.executable.as_os_str().as_encoded_bytes();
+    let about = about.into_iter().map(str::as_bytes).chain([path]);
+    for part in about.chain(parts.iter().map(Vec::as_slice)) {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }

@@ -7,17 +7,18 @@ use muonic_python::{Environment, Error, Request, ensure};
 
 mod common;
 
-use common::{get, wheel};
+use common::{get, is_done, is_refused, wheel};
 
 #[test]
 fn an_environment_is_built_once_and_used_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (code, cache) = (dir.path().join("code"), dir.path().join("cache"));
+    let (code, cache) = (dir.path().join("code"), dir.path().join("a cache"));
     fs::create_dir(&code).unwrap();
     let plain = get(&code, &cache, &mut Vec::new()).unwrap();
     assert!(plain.python.is_absolute() && plain.reused);
 
-    fs::write(code.join("requirements.txt"), format!("--no-index\n{}\n", wheel(&code))).unwrap();
+    let wheel = wheel(&code);
+    fs::write(code.join("requirements.txt"), format!("--no-index\n{wheel}\n")).unwrap();
     let mut lines = Vec::new();
     let built = get(&code, &cache, &mut lines).unwrap();
     assert!(!built.reused && built.digest != plain.digest);
@@ -33,8 +34,23 @@ fn an_environment_is_built_once_and_used_again() {
     assert_eq!(again, Environment { reused: true, ..built.clone() });
     assert!(lines.is_empty());
 
-    // Without its mark it is what an interrupted build left.
+    // A job leaves it as it is, and may make one of its own.
+    for line in ["pip install", "pip3 install --upgrade", "python -m pip install --target mine"] {
+        is_refused(&built, &code, &format!("{line} --no-index {wheel}"));
+    }
+    is_refused(&built, &code, "pip uninstall --yes tinypkg");
+    is_done(&built, &code, "pip list");
+    is_done(&built, &code, "python -c import\ttinypkg");
+    is_done(&built, &code, "python -m venv mine");
+    is_done(&built, &code, &format!("mine/bin/pip install --no-index {wheel}"));
+
+    // One whose interpreter is gone is of no use to anybody.
     let home = built.bin.parent().unwrap();
+    fs::remove_file(&built.python).unwrap();
+    std::os::unix::fs::symlink("/nowhere/python3", &built.python).unwrap();
+    assert!(!get(&code, &cache, &mut Vec::new()).unwrap().reused);
+
+    // Without its mark it is what an interrupted build left.
     fs::remove_file(home.join("complete")).unwrap();
     fs::write(home.join("half"), "").unwrap();
     assert!(!get(&code, &cache, &mut Vec::new()).unwrap().reused);

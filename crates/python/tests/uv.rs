@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{get, wheel};
+use common::{get, is_done, is_refused, wheel};
 
 fn uv_folder() -> PathBuf {
     let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/venv/bin/python");
@@ -55,4 +55,15 @@ fn check(code: &Path, cache: &Path, word: &str) {
     let answer = Command::new(&built.python).args(["-c", "import tinypkg; print(tinypkg.ANSWER)"]).output().unwrap();
     assert_eq!(answer.stdout, b"42\n", "{answer:?}");
     assert!(get(code, cache, &mut Vec::new()).unwrap().reused);
+    // A job leaves it as it is, and may make one of its own.
+    let wheel = wheel(code);
+    for line in ["uv pip install", "uv --quiet pip install", "pip install", "python -m pip install"] {
+        is_refused(&built, code, &format!("{line} --no-index {wheel}"));
+    }
+    is_refused(&built, code, &format!("uv pip install --python {} --no-index {wheel}", built.python.display()));
+    is_refused(&built, code, "uv pip uninstall tinypkg");
+    is_done(&built, code, "uv --version");
+    is_done(&built, code, "uv venv --clear mine");
+    is_done(&built, code, &format!("uv pip install --python mine/bin/python --no-index {wheel}"));
+    is_done(&built, code, "python -c import\ttinypkg");
 }

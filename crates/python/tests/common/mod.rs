@@ -26,3 +26,33 @@ pub fn wheel(dir: &Path) -> String {
 pub fn get(folder: &Path, cache: &Path, lines: &mut Vec<String>) -> Result<Environment, Error> {
     ensure(&Request { folder, cache, python: None }, &mut |l| lines.push(l.to_owned()), &|| false)
 }
+
+/// Runs a program as a job of this environment would, and answers whether it
+/// succeeded and what it said.
+pub fn run(environment: &Environment, folder: &Path, line: &str) -> (bool, String) {
+    let mut words = line.split(' ');
+    let home = environment.bin.parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([environment.bin.clone()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    // The program is looked for in the path that it gets.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "exec \"$@\"", "sh"])
+        .args(&mut words)
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("VIRTUAL_ENV", home)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+pub fn is_refused(environment: &Environment, folder: &Path, line: &str) {
+    let (success, said) = run(environment, folder, line);
+    assert!(!success && said.contains("so name the package in requirements.txt instead"), "{line}: {said}");
+}
+
+pub fn is_done(environment: &Environment, folder: &Path, line: &str) {
+    let (success, said) = run(environment, folder, line);
+    assert!(success, "{line}: {said}");
+}
