@@ -14,9 +14,13 @@ mod routes;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::InvalidHeaderValue;
 use axum::middleware;
+use axum::response::Response;
 use muonic_ports::routes::Authenticator;
 use muonic_services as services;
+use muonic_types::system::SERVER_HEADER;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use metrics::Metrics;
@@ -36,6 +40,16 @@ pub struct Services {
 }
 
 pub(crate) type App = axum::extract::State<Arc<Services>>;
+
+/// Lets every answer name the server, for those who must not take another for
+/// it.
+pub fn named(router: Router, server_id: &str) -> Result<Router, InvalidHeaderValue> {
+    let id = HeaderValue::from_str(server_id)?;
+    Ok(router.layer(middleware::map_response(move |mut response: Response| {
+        response.headers_mut().insert(SERVER_HEADER, id.clone());
+        std::future::ready(response)
+    })))
+}
 
 /// The whole door. `gateway` answers everything below `/endpoints/`.
 pub fn router(services: Arc<Services>, metrics: Arc<Metrics>, gateway: Router) -> Router {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use muonic_types::system::SERVER_HEADER;
 use muonic_types::{ErrorBody, ErrorCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,8 @@ pub struct Client {
     agent: ureq::Agent,
     url: String,
     token: String,
+    /// What the server must call itself.
+    server_id: Option<String>,
 }
 
 impl Client {
@@ -37,7 +40,22 @@ impl Client {
             .user_agent(concat!("muonic/", env!("CARGO_PKG_VERSION")))
             .proxy(None)
             .build();
-        Self { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned(), token: token.to_owned() }
+        Self {
+            agent: config.new_agent(),
+            url: url.trim_end_matches('/').to_owned(),
+            token: token.to_owned(),
+            server_id: None,
+        }
+    }
+
+    /// Takes answers from the server of this name alone. Another one, which
+    /// has the port of a server that is away, counts as no server.
+    pub fn expecting(self, server_id: Option<String>) -> Self {
+        Self { server_id, ..self }
+    }
+
+    pub fn expects(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
     pub fn url(&self) -> &str {
@@ -93,6 +111,11 @@ impl Client {
             }
         };
         let mut response = sent.map_err(|e| broken(&e))?;
+        if let Some(expected) = &self.server_id
+            && response.headers().get(SERVER_HEADER).is_none_or(|id| id.as_bytes() != expected.as_bytes())
+        {
+            return Err(broken(&"another server answers there"));
+        }
         let status = response.status().as_u16();
         if (200..300).contains(&status) {
             return Ok(response);

@@ -7,7 +7,7 @@
 //!   metastore.sqlite   what the cloud knows
 //!   store/             blobs
 //!   logs/              logs of tasks and replicas
-//!   local/             the local engine: units/, cache/, server (the address)
+//!   local/             the local engine: units/, cache/, server (the address), server.id
 //!   local.json         mode 0600; where the CLI finds the server and its key
 //!   config.toml        read at start, if it is there
 //! ```
@@ -103,8 +103,10 @@ impl Folder {
         self.write_private("local.json", &text)
     }
 
-    /// Tells shims and replicas where the server is now.
-    pub fn write_address(&self, url: &str) -> anyhow::Result<()> {
+    /// Tells shims and replicas where the server is now and what it calls
+    /// itself there.
+    pub fn write_address(&self, url: &str, id: &str) -> anyhow::Result<()> {
+        self.write_private("local/server.id", id.as_bytes())?;
         self.write_private("local/server", url.as_bytes())
     }
 

@@ -15,8 +15,10 @@ use muonic_engine_local::Local;
 use muonic_gateway::Gateway;
 use muonic_listen::{Limits, Linger, Listener};
 use muonic_ports::{Clock, Engine, Logs, Metastore, ObjectStore, SystemClock};
+use muonic_services::keys::MasterKey;
 use muonic_services::system::Place;
 use muonic_services::{self as services, Admission, Dispatcher, Events, Keys, Releaser};
+use muonic_types::Digest;
 use muonic_types::key::KeyCreated;
 use muonic_types::system::LocalFile;
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,7 +96,9 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
     let store: Arc<dyn ObjectStore> = Arc::new(muonic_store::open(&folder.join("store"))?);
     let logs: Arc<dyn Logs> = Arc::new(muonic_store::open_logs(&folder.join("logs"))?);
-    folder.write_address(&url)?;
+    // New at each start: a copy of the data folder makes another server.
+    let id = Digest::of(&MasterKey::generate()?.0).hex();
+    folder.write_address(&url, &id)?;
     let engine: Arc<dyn Engine> = Arc::new(Local::new(muonic_engine_local::Config {
         units: folder.join("local/units"),
         cache: folder.join("local/cache"),
@@ -151,6 +155,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
         system,
     };
     let router = muonic_api::router(Arc::new(doors), metrics, gateway.router());
+    let router = muonic_api::named(router, &id)?;
 
     // Run.
     let shutdown = CancellationToken::new();

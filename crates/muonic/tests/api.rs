@@ -204,6 +204,11 @@ fn health_needs_no_key_and_metrics_count() {
     let local = server.local();
     assert_eq!(send(&local.url, "GET", "/healthz", &[], b""), (200, "ok\n".to_owned()));
     assert_eq!(send(&local.url, "GET", "/readyz", &[], b"").0, 200);
+    // Each answer names the server, so that another is not taken for it.
+    let expecting = |id: &str| muonic_client::Client::new(&local.url, "").expecting(Some(id.to_owned())).healthz();
+    let id = std::fs::read_to_string(server.data.join("local/server.id")).expect("the server's id");
+    expecting(&id).expect("its own name");
+    assert!(expecting("another").unwrap_err().to_string().contains("another server answers there"));
     let (status, served) = send(&local.url, "GET", "/api/openapi.json", &[], b"");
     assert_eq!(status, 200);
     assert_eq!(serde_json::from_str::<Value>(&served).expect("JSON"), document());

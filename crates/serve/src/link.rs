@@ -24,7 +24,7 @@ impl Link {
             url: self.launch.server_file.display().to_string(),
             reason: format!("the server's address cannot be read: {e}"),
         })?;
-        Ok(Client::new(&url, &self.launch.token))
+        Ok(Client::new(&url, &self.launch.token).expecting(self.launch.server_id()))
     }
 
     /// `call` must be idempotent.

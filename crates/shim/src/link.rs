@@ -46,7 +46,7 @@ pub enum About {
 
 impl Link {
     pub fn new(launch: Launch, attempt: AttemptId, flags: Arc<Flags>) -> io::Result<Self> {
-        let client = Mutex::new(Client::new(&launch.server()?, &launch.token));
+        let client = Mutex::new(Client::new(&launch.server()?, &launch.token).expecting(launch.server_id()));
         Ok(Self { launch, attempt, flags, client })
     }
 
@@ -97,9 +97,10 @@ impl Link {
     /// A restart of the server may have moved it.
     fn look_again(&self) {
         if let Ok(url) = self.launch.server() {
+            let id = self.launch.server_id();
             let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-            if client.url() != url.trim_end_matches('/') {
-                *client = Client::new(&url, &self.launch.token);
+            if client.url() != url.trim_end_matches('/') || client.expects() != id.as_deref() {
+                *client = Client::new(&url, &self.launch.token).expecting(id);
             }
         }
     }

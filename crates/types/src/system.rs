@@ -5,6 +5,10 @@ use utoipa::ToSchema;
 
 use crate::{Resources, Timestamp};
 
+/// Every answer of a server names it in this header, by what it wrote to
+/// `DATA/local/server.id` when it started.
+pub const SERVER_HEADER: &str = "x-muonic-server";
+
 /// `DATA/local.json`: where the CLI on the same machine finds the server.
 /// Mode 0600, since it holds the administrator's token.
 #[derive(Clone, Serialize, Deserialize)]

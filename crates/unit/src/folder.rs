@@ -43,7 +43,8 @@ pub struct Launch {
     pub unit: UnitId,
     pub resources: Resources,
     /// A file whose text is the server's present address. It is read again
-    /// whenever the server does not answer: a restart may move the port.
+    /// whenever the server does not answer: a restart may move the port. Beside
+    /// it, ending in `.id`, is what that server calls itself in each answer.
     pub server_file: PathBuf,
     /// The unit's own key, `<id>.<secret>`.
     pub token: String,
@@ -58,6 +59,12 @@ impl Launch {
     /// The server's address as it is written now.
     pub fn server(&self) -> io::Result<String> {
         Ok(fs::read_to_string(&self.server_file)?.trim().to_owned())
+    }
+
+    /// What the server at that address calls itself, where it told.
+    pub fn server_id(&self) -> Option<String> {
+        let text = fs::read_to_string(self.server_file.with_extension("id")).ok()?;
+        Some(text.trim().to_owned()).filter(|id| !id.is_empty())
     }
 }
 

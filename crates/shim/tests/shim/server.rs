@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,8 +15,12 @@ use muonic_types::blob::{
     Digests, MissingBlobs, NewTree, PackStored, TreeBody, TreeSummary, pack_head, parse_pack_head,
 };
 use muonic_types::job::{METRIC_NAMES_MAX, MetricPoint, is_metric_name};
+use muonic_types::system::SERVER_HEADER;
 use muonic_types::task::{ExitReport, LogAppended, NewMetricPoints, TaskProgress, TaskSpec};
 use muonic_types::{Digest, Entry, ErrorBody, ErrorCode, Tree};
+
+/// What this server calls itself.
+pub const SERVER_ID: &str = "ours";
 
 #[derive(Default)]
 pub struct Attempt {
@@ -55,6 +60,10 @@ impl Server {
             .route("/api/v1/trees", post(tree_make))
             .route("/api/v1/trees/{digest}", get(tree))
             .layer(DefaultBodyLimit::disable())
+            .layer(map_response(|mut response: Response| async {
+                response.headers_mut().insert(SERVER_HEADER, HeaderValue::from_static(SERVER_ID));
+                response
+            }))
             .with_state(shared.clone());
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self { address, _runtime: runtime }

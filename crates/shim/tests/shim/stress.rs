@@ -1,10 +1,12 @@
 //! Much output, strange output, many processes, and a server that goes away.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use muonic_types::job::Exit;
-use serde_json::json;
 
 use crate::server::Server;
-use crate::support::{Bed, until};
+use crate::support::{Bed, PATIENCE, until};
 
 #[test]
 fn two_hundred_megabytes_of_log_are_bounded() {
@@ -56,6 +58,30 @@ fn the_work_goes_on_while_the_server_is_away() {
 }
 
 #[test]
+fn a_foreign_server_at_the_address_is_not_believed() {
+    let script = "echo before; until [ -e $MUONIC_UNIT_DIR/go ]; do sleep 0.02; done; echo during";
+    let mut bed = Bed::script(script);
+    let shim = bed.start();
+    bed.wait_for_log("before");
+    // Refuses everything, or takes everything.
+    let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
+    bed.write_address(&format!("http://{}", foreign.local_addr().unwrap()));
+    drop(bed.server.take());
+    std::fs::write(bed.folder.file("go"), "").unwrap();
+    for answer in ["401 Unauthorized", "200 OK", "404 Not Found", "501 Not Implemented"] {
+        let (mut stream, _) = foreign.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}").unwrap();
+    }
+    bed.server = Some(Server::start(&bed.shared));
+    bed.write_server();
+    drop(foreign);
+    shim.ended();
+    assert_eq!((bed.report().exit, bed.log().as_str()), (Exit::Code { code: 0 }, "before\nduring\n"));
+}
+
+#[test]
 fn a_shim_waits_for_a_server_that_is_not_there_yet() {
     let mut bed = Bed::script("echo ran");
     let address = bed.server.take().unwrap().url();
@@ -88,20 +114,4 @@ fn bytes_that_the_server_lost_do_not_end_the_attempt() {
     std::fs::write(bed.folder.file("go"), "").unwrap();
     shim.ended();
     assert_eq!((bed.report().exit, bed.log().as_str()), (Exit::Code { code: 0 }, "one\ntwo\n"));
-}
-
-#[test]
-fn a_python_script_runs_in_its_environment() {
-    let files = [
-        (
-            "train.py",
-            "import sys, os\nprint(sys.prefix != sys.base_prefix)\nprint(os.environ['VIRTUAL_ENV'] == sys.prefix)\n",
-        ),
-        ("requirements.txt", "--no-index\n"),
-    ];
-    let bed = Bed::new("", &files, json!({"command": ["python", "train.py"]}));
-    let report = bed.run();
-    assert_eq!(report.exit, Exit::Code { code: 0 }, "{:?}", report.message);
-    assert!(bed.log().ends_with("True\nTrue\n"), "{}", bed.log());
-    assert!(report.environment.is_some());
 }

@@ -13,7 +13,7 @@ use muonic_unit::limits::end_groups;
 use muonic_unit::{Folder, Launch, UNIT_DIR_VARIABLE, processes};
 use serde_json::{Value, json};
 
-use crate::server::{Attempt, Server, Shared, store_tree};
+use crate::server::{Attempt, SERVER_ID, Server, Shared, store_tree};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,7 +83,12 @@ impl Bed {
     }
 
     pub fn write_server(&self) {
-        fs::write(self.server_file(), self.server.as_ref().map(Server::url).unwrap_or_default()).unwrap();
+        self.write_address(&self.server.as_ref().map(Server::url).unwrap_or_default());
+    }
+
+    pub fn write_address(&self, url: &str) {
+        fs::write(self.server_file().with_extension("id"), SERVER_ID).unwrap();
+        fs::write(self.server_file(), url).unwrap();
     }
 
     pub fn attempt(&self) -> MutexGuard<'_, Attempt> {
