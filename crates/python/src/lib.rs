@@ -11,6 +11,8 @@
 //! CACHE/python/<hex>.json     interpreters found before
 //! ```
 //!
+//! Nothing is installed into one afterwards: `shared` sees to that.
+//!
 //! Nothing here knows jobs or servers; it only runs `uv`, or Python's own
 //! `venv` and `pip`.
 
@@ -84,7 +86,7 @@ impl Error {
 /// Whether the folder asks for any packages. Without, [`ensure`] answers the
 /// plain interpreter.
 pub fn has_requirements(folder: &Path) -> Result<bool, Error> {
-    Ok(source::find(folder)?.is_some())
+    Ok(source::kind(folder)?.is_some())
 }
 
 /// Gives the environment that the folder asks for, building it where it is

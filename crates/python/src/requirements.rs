@@ -15,7 +15,10 @@ pub(crate) enum Reference {
 }
 
 const ARCHIVES: [&str; 7] = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"];
-const OPTIONS: [(&str, &str, fn(String) -> Reference); 4] = [
+type Make = fn(String) -> Reference;
+
+/// Options that name a place, short and long.
+const OPTIONS: [(&str, &str, Make); 4] = [
     ("-r", "--requirement", Reference::Include),
     ("-c", "--constraint", Reference::Include),
     ("-f", "--find-links", Reference::Links),

@@ -32,38 +32,58 @@ pub(crate) struct Source {
 const INCLUDES_MAX: usize = 100;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// `None` where the folder asks for nothing.
-pub(crate) fn find(folder: &Path) -> Result<Option<Source>, Error> {
-    let part = |kind: &str, bytes: Vec<u8>| vec![kind.as_bytes().to_vec(), bytes];
-    if let Some(text) = read(&folder.join("requirements.txt"))? {
-        let mut parts = vec![b"requirements".to_vec()];
-        include(folder, Path::new("requirements.txt"), text, &mut parts, &mut BTreeSet::new())?;
-        return Ok(Some(Source { kind: Kind::Requirements, parts }));
+/// By what the folder asks for packages; `None` where it asks for none.
+pub(crate) fn kind(folder: &Path) -> Result<Option<Kind>, Error> {
+    let has = |name: &str| {
+        let path = folder.join(name);
+        path.try_exists().map_err(Error::file(&path))
+    };
+    if has("requirements.txt")? {
+        return Ok(Some(Kind::Requirements));
     }
-    if let Some(lock) = read(&folder.join("pylock.toml"))? {
-        let mut parts = part("pylock", lock.clone());
-        local::add_locked(folder, &lock, "pylock.toml", &mut parts)?;
-        return Ok(Some(Source { kind: Kind::PyLock, parts }));
+    if has("pylock.toml")? {
+        return Ok(Some(Kind::PyLock));
     }
     let Some(project) = read(&folder.join("pyproject.toml"))? else { return Ok(None) };
     let dependencies = dependencies(&project)?;
-    if let Some(lock) = read(&folder.join("uv.lock"))? {
-        let mut parts = part("uv-lock", lock.clone());
-        parts.push(project);
-        local::add_locked(folder, &lock, "uv.lock", &mut parts)?;
-        return Ok(Some(Source { kind: Kind::UvLock, parts }));
+    if has("uv.lock")? {
+        return Ok(Some(Kind::UvLock));
     }
-    if dependencies.is_empty() {
-        return Ok(None);
-    }
-    let mut parts = vec![b"project".to_vec()];
-    for dependency in &dependencies {
-        parts.push(dependency.as_bytes().to_vec());
-        if let Some(place) = local_package(dependency) {
-            local::add_package(folder, place, "pyproject.toml", &mut parts)?;
+    Ok((!dependencies.is_empty()).then_some(Kind::Project { dependencies }))
+}
+
+/// With all that decides what is installed, which may be long to read.
+pub(crate) fn find(folder: &Path) -> Result<Option<Source>, Error> {
+    let Some(kind) = kind(folder)? else { return Ok(None) };
+    let text = |name: &str| Ok(read(&folder.join(name))?.unwrap_or_default());
+    let mut parts = Vec::new();
+    match &kind {
+        Kind::Requirements => {
+            parts.push(b"requirements".to_vec());
+            let name = "requirements.txt";
+            include(folder, Path::new(name), text(name)?, &mut parts, &mut BTreeSet::new())?;
+        }
+        Kind::PyLock => {
+            let lock = text("pylock.toml")?;
+            local::add_locked(folder, &lock, "pylock.toml", &mut parts)?;
+            parts.extend([b"pylock".to_vec(), lock]);
+        }
+        Kind::UvLock => {
+            let lock = text("uv.lock")?;
+            local::add_locked(folder, &lock, "uv.lock", &mut parts)?;
+            parts.extend([b"uv-lock".to_vec(), lock, text("pyproject.toml")?]);
+        }
+        Kind::Project { dependencies } => {
+            parts.push(b"project".to_vec());
+            for dependency in dependencies {
+                parts.push(dependency.as_bytes().to_vec());
+                if let Some(place) = local_package(dependency) {
+                    local::add_package(folder, place, "pyproject.toml", &mut parts)?;
+                }
+            }
         }
     }
-    Ok(Some(Source { kind: Kind::Project { dependencies }, parts }))
+    Ok(Some(Source { kind, parts }))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
