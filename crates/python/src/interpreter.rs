@@ -81,17 +81,6 @@ fn stamp(program: &Path) -> Option<String> {
     Some(format!("{} {} {} {}", about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
 }
 
-/// Whether the interpreter of an environment runs. Where that cannot be told,
-/// such as on a machine without memory, it is believed to: others may use it.
-pub(crate) fn runs(python: &Path) -> bool {
-    let mut command = Command::new(python);
-    command.args(["-I", "-S", "-c", ""]);
-    match answer(command, ANSWER_MAX) {
-        Ok(output) => output.status.success() || output.status.code().is_none(),
-        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
-    }
-}
-
 fn ask(program: &Path, limit: Duration) -> Result<Interpreter, Error> {
     let mut command = Command::new(program);
     command.args(["-I", "-c", QUESTION]);
