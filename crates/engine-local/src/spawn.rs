@@ -1,17 +1,22 @@
 //! Starting a supervisor.
+//!
+//! By `posix_spawn` and not by a fork: that would copy the server's page
+//! tables, and every page the server writes to afterwards, for each job.
 
 use std::env;
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use muonic_types::UnitId;
 use muonic_unit::{Folder, UNIT_DIR_VARIABLE, UNIT_VARIABLE};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Launch setting: numbers of the graphics processors given to the unit.
@@ -60,49 +65,60 @@ fn is_kept(name: &OsStr) -> bool {
 /// Starts the unit's supervisor and answers a descriptor of its process.
 pub fn supervisor(exe: &Path, folder: &Folder, unit: &UnitId) -> io::Result<OwnedFd> {
     let output = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.file("output.log"))?;
-    let mut command = Command::new(exe);
-    command
-        .arg(match unit {
-            UnitId::Task(_) => "shim",
-            UnitId::Replica(_) => "serve",
-        })
-        .arg("--unit")
-        .arg(folder.path())
-        .current_dir(folder.path())
-        .env_clear()
-        .envs(env::vars_os().filter(|(name, _)| is_kept(name)))
-        .env(UNIT_VARIABLE, unit.to_string())
-        .env(UNIT_DIR_VARIABLE, folder.path())
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    // SAFETY: between fork and exec only three system calls are made; they
-    // allocate nothing and take no lock.
-    unsafe {
-        command.pre_exec(|| {
-            // A session of its own: signals to the server's terminal or group
-            // do not reach it.
-            nix::unistd::setsid()?;
-            // Nor does what the server's threads have blocked.
-            nix::sys::signal::SigSet::empty().thread_set_mask()?;
-            // Descriptors that some library opened without close-on-exec stay
-            // here. Old kernels lack the call; then only ours are closed.
-            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            Ok(())
+    let nothing = File::open("/dev/null")?;
+    let mut files = PosixSpawnFileActions::init()?;
+    files.add_dup2(nothing.as_raw_fd(), 0)?;
+    files.add_dup2(output.as_raw_fd(), 1)?;
+    files.add_dup2(output.as_raw_fd(), 2)?;
+    // SAFETY: a plain system call that leaves every descriptor open. What some
+    // library opened without close-on-exec stays here; old kernels lack the
+    // call, and then only ours are closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+
+    let mut attributes = PosixSpawnAttr::init()?;
+    // A session of its own: signals to the server's terminal or group do not
+    // reach it. Nor does what the server's threads have blocked.
+    let session = PosixSpawnFlags::from_bits_retain(libc::POSIX_SPAWN_SETSID.into());
+    attributes.set_flags(session | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
+    attributes.set_sigmask(&SigSet::empty())?;
+    // Rust's programs ignore it; those that they start should not.
+    attributes.set_sigdefault(&SigSet::from_iter([Signal::SIGPIPE]))?;
+
+    let command = match unit {
+        UnitId::Task(_) => "shim",
+        UnitId::Replica(_) => "serve",
+    };
+    let words = [exe.as_os_str(), command.as_ref(), "--unit".as_ref(), folder.path().as_os_str()];
+    let own = [(UNIT_VARIABLE, OsString::from(unit.to_string())), (UNIT_DIR_VARIABLE, folder.path().into())];
+    let variables = env::vars_os()
+        .filter(|(name, _)| is_kept(name))
+        .chain(own.map(|(name, value)| (name.into(), value)))
+        .map(|(mut pair, value)| {
+            pair.push("=");
+            pair.push(value);
+            pair
         });
-    }
-    let child =
-        command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{} does not start: {e}", exe.display())))?;
-    descriptor(child, |pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+    let words = words.map(OsStr::to_owned).into_iter().map(text).collect::<io::Result<Vec<_>>>()?;
+    let variables = variables.map(text).collect::<io::Result<Vec<_>>>()?;
+    let process = posix_spawn(exe, &files, &attributes, &words, &variables).map_err(|errno| {
+        let e = io::Error::from(errno);
+        io::Error::new(e.kind(), format!("{} does not start: {e}", exe.display()))
+    })?;
+    descriptor(process, |pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+}
+
+fn text(text: OsString) -> io::Result<CString> {
+    Ok(CString::new(text.into_vec())?)
 }
 
 /// A descriptor of a child. One that cannot be watched must not run on.
-fn descriptor(mut child: Child, open: impl FnOnce(Pid) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+fn descriptor(child: nix::unistd::Pid, open: impl FnOnce(Pid) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     // Not reaped before this, so the number cannot be another process's.
-    open(Pid::from_child(&child)).inspect_err(|_| {
+    let number = Pid::from_raw(child.as_raw()).ok_or_else(|| io::Error::other("the process has no number"))?;
+    open(number).inspect_err(|_| {
         // It was ours a moment ago: neither can fail in a way to act on.
-        let _ = child.kill();
-        let _ = child.wait();
+        let _ = kill(child, Signal::SIGKILL);
+        let _ = waitpid(child, None);
     })
 }
 
@@ -120,6 +136,8 @@ pub fn holder(folder: &Folder) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -134,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_child_without_a_descriptor_is_ended_and_reaped() {
-        let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        let error = descriptor(child, |_| Err(io::Error::other("too many open files"))).unwrap_err();
+        let mut child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let number = nix::unistd::Pid::from_raw(child.id() as i32);
+        let error = descriptor(number, |_| Err(io::Error::other("too many open files"))).unwrap_err();
         assert_eq!(error.to_string(), "too many open files");
-        assert!(pidfd_open(pid, PidfdFlags::empty()).is_err(), "it is still there");
+        assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD), "it is still there");
     }
 }

@@ -31,6 +31,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(5);
 pub fn run(dir: &Path) -> anyhow::Result<()> {
     let dir = std::path::absolute(dir).with_context(|| format!("cannot find {}", dir.display()))?;
     let folder = Folder::new(dir);
+    folder.enter().with_context(|| format!("cannot enter {}", folder.path().display()))?;
     let Some(_lock) = folder.try_lock().with_context(|| format!("cannot lock {}", folder.path().display()))? else {
         return Ok(());
     };

@@ -44,7 +44,8 @@ use muonic_unit::{Folder, processes};
 /// Supervises the unit in this folder to its end and answers the exit status
 /// of the process: 0 unless the shim itself failed.
 pub fn run(unit_dir: &Path) -> u8 {
-    match supervise(&Folder::new(unit_dir)) {
+    let dir = std::path::absolute(unit_dir).unwrap_or_else(|_| unit_dir.to_owned());
+    match supervise(&Folder::new(dir)) {
         Ok(()) => 0,
         Err(message) => {
             eprintln!("{message}");
@@ -60,6 +61,7 @@ fn supervise(folder: &Folder) -> Result<(), String> {
     };
     // Before any thread exists, so that all of them inherit it.
     let control = control::Control::new().map_err(at("signals cannot be taken over"))?;
+    folder.enter().map_err(at("it cannot be entered"))?;
     let launch = folder.read_launch().map_err(at("the launch file cannot be read"))?;
     let UnitId::Task(id) = launch.unit.clone() else {
         return Err(format!("the unit {} is not a task; replicas are run by 'muonic serve'", launch.unit));

@@ -97,6 +97,13 @@ impl Folder {
         &self.path
     }
 
+    /// For a supervisor, before it has threads: in the folder that the server
+    /// was started in it would keep that from being unmounted.
+    #[allow(clippy::disallowed_methods, reason = "there is one thread")]
+    pub fn enter(&self) -> io::Result<()> {
+        std::env::set_current_dir(&self.path)
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
