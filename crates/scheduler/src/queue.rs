@@ -1,5 +1,6 @@
 //! The queue: first in, first out within a priority; the head is never passed
-//! by a job behind it. Jobs that rest before a retry do not hold up others.
+//! by a job behind it. Jobs that rest before a retry do not hold up others,
+//! and neither do those that only somebody's decision could let start.
 
 use muonic_types::job::StartEstimate;
 use muonic_types::{JobId, Resources};
@@ -26,6 +27,8 @@ pub struct Holding {
     pub resources: Resources,
     /// Seconds until it is likely to end; `None` where nobody can say.
     pub ends_in_s: Option<f64>,
+    /// It goes on until somebody decides otherwise, as an endpoint does.
+    pub endless: bool,
 }
 
 /// What to do with one waiting job.
@@ -42,11 +45,14 @@ pub struct Place {
 ///
 /// Properties: those admitted fit into what is free, taken together; a job is
 /// admitted only if every rested job before it is admitted too; a job larger
-/// than the whole machine is never admitted and holds up nobody.
+/// than the whole machine, or than what endless holders leave of it, is not
+/// admitted and holds up nobody.
 pub fn plan(capacity: &Resources, waiting: &[Waiting], holding: &[Holding]) -> Vec<Place> {
     let mut order: Vec<&Waiting> = waiting.iter().collect();
     order.sort_by_key(|w| (std::cmp::Reverse(w.priority), w.sequence));
     let mut timeline = Timeline::new(capacity, holding);
+    let endless = holding.iter().filter(|h| h.endless);
+    let within_reach = endless.fold(*capacity, |left, h| left.minus(&h.resources));
     let mut head_waits: Option<JobId> = None;
     let mut places = Vec::with_capacity(order.len());
     let mut ahead = 0;
@@ -77,11 +83,24 @@ pub fn plan(capacity: &Resources, waiting: &[Waiting], holding: &[Holding]) -> V
             });
             continue;
         }
+        if !job.resources.fits(&within_reach) {
+            places.push(Place {
+                id: job.id.clone(),
+                admit: false,
+                reason: waits_for(&job.resources, &within_reach, holding.iter().filter(|h| h.endless)),
+                estimate: StartEstimate {
+                    ahead,
+                    starts_in_s: None,
+                    basis: "only when endpoints are deleted or made smaller; others pass it meanwhile".to_owned(),
+                },
+            });
+            continue;
+        }
         let admit = head_waits.is_none() && timeline.fits_now(&job.resources);
         let reason = match (&head_waits, admit) {
             (_, true) => String::new(),
             (Some(head), false) => format!("waits behind {head}"),
-            (None, false) => waits_for(&job.resources, &timeline.free, holding),
+            (None, false) => waits_for(&job.resources, &timeline.free, holding.iter()),
         };
         let start = timeline.start(job);
         if !admit && head_waits.is_none() {
@@ -158,7 +177,7 @@ impl Timeline {
     }
 }
 
-fn waits_for(wanted: &Resources, free: &Resources, holding: &[Holding]) -> String {
+fn waits_for<'a>(wanted: &Resources, free: &Resources, holding: impl Iterator<Item = &'a Holding>) -> String {
     let mut short = Vec::new();
     if wanted.cpu > free.cpu {
         short.push(format!("cpu={} ({} free)", wanted.cpu, free.cpu));
@@ -169,10 +188,9 @@ fn waits_for(wanted: &Resources, free: &Resources, holding: &[Holding]) -> Strin
     if wanted.gpu > free.gpu {
         short.push(format!("gpu={} ({} free)", wanted.gpu, free.gpu));
     }
-    let mut holders: Vec<&str> = holding.iter().map(|h| h.label.as_str()).take(4).collect();
-    if holding.len() > holders.len() {
-        holders.push("…");
-    }
+    let mut labels = holding.map(|h| h.label.as_str());
+    let mut holders: Vec<&str> = labels.by_ref().take(4).collect();
+    holders.extend(labels.next().map(|_| "…"));
     let by = if holders.is_empty() { String::new() } else { format!("; in use by {}", holders.join(", ")) };
     format!("waits for {}{by}", short.join(" and "))
 }
@@ -201,7 +219,19 @@ mod tests {
     }
 
     fn holding(milli: u64, ends_in_s: Option<f64>) -> Holding {
-        Holding { label: "h-1".into(), resources: resources(milli, 1), ends_in_s }
+        Holding { label: "h-1".into(), resources: resources(milli, 1), ends_in_s, endless: false }
+    }
+
+    #[test]
+    fn what_waits_for_an_endpoint_to_go_holds_up_nobody() {
+        let endpoint = Holding { label: "endpoint e".into(), endless: true, ..holding(250, None) };
+        let waiting = [job(1, 2000, 5), job(2, 500, 0), job(3, 1750, 0), job(4, 100, 0)];
+        let places = plan(&resources(2000, 100), &waiting, &[endpoint]);
+        assert_eq!(places.iter().map(|p| p.admit).collect::<Vec<_>>(), [false, true, false, false]);
+        assert_eq!(places[0].reason, "waits for cpu=2 (1750m free); in use by endpoint e");
+        assert_eq!(places[0].estimate.starts_in_s, None);
+        // Jobs end by themselves: what waits for those is not passed.
+        assert_eq!(places[3].reason, "waits behind t-3");
     }
 
     #[test]
@@ -239,7 +269,7 @@ mod tests {
         #[test]
         fn admitted_jobs_fit_and_none_is_passed(
             sizes in prop::collection::vec((1u64..3000, -2i32..3, prop::bool::ANY), 0..20),
-            held in prop::collection::vec((1u64..2000, prop::option::of(0.0f64..100.0)), 0..5),
+            held in prop::collection::vec((1u64..2000, prop::option::of(0.0f64..100.0), prop::bool::ANY), 0..5),
         ) {
             let capacity = resources(4000, 1000);
             let waiting: Vec<_> = sizes.iter().enumerate().map(|(n, (milli, priority, rests))| {
@@ -247,7 +277,11 @@ mod tests {
                 j.rests_s = if *rests { 1.0 } else { 0.0 };
                 j
             }).collect();
-            let holding: Vec<_> = held.iter().map(|(milli, end)| holding(*milli, *end)).collect();
+            let holding: Vec<_> = held
+                .iter()
+                .map(|(milli, end, endless)| Holding { endless: *endless, ..holding(*milli, *end) })
+                .collect();
+            let reach = holding.iter().filter(|h| h.endless).fold(capacity, |left, h| left.minus(&h.resources));
             let places = plan(&capacity, &waiting, &holding);
             prop_assert_eq!(places.len(), waiting.len());
             let by_id = |id: &JobId| waiting.iter().find(|w| w.id == *id).unwrap();
@@ -256,7 +290,7 @@ mod tests {
             prop_assert!(admitted.fits(&capacity.minus(&used)));
             let mut blocked = false;
             let mut last_start = 0.0;
-            for place in places.iter().filter(|p| by_id(&p.id).rests_s == 0.0) {
+            for place in places.iter().filter(|p| by_id(&p.id).rests_s == 0.0 && by_id(&p.id).resources.fits(&reach)) {
                 prop_assert!(!(blocked && place.admit));
                 blocked |= !place.admit;
                 if let Some(start) = place.estimate.starts_in_s {

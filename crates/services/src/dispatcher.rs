@@ -198,7 +198,11 @@ impl Dispatcher {
         let now = self.jobs.clock.now();
         let rests_s = meta.rest_ends(now).await?.map_or(f64::INFINITY, |at| signed_seconds(now, at));
         let rest = Duration::from_secs_f64(rests_s.clamp(0.0, TICK.as_secs_f64()));
-        let next = meta.jobs_next(now, &self.jobs.admission.capacity().await?, ADMIT_MAX).await?;
+        // What endpoints hold is given back by nobody but people.
+        let replicas = meta.replicas_live().await?;
+        let capacity = self.jobs.admission.capacity().await?;
+        let largest = replicas.iter().fold(capacity, |left, r| left.minus(&r.resources));
+        let next = meta.jobs_next(now, &largest, ADMIT_MAX).await?;
         if next.is_empty() {
             return Ok(rest);
         }
@@ -273,7 +277,8 @@ impl View {
             } else if job.attempt.is_some() {
                 let ran = job.attempt_launched_at.map_or(0.0, |at| signed_seconds(at, now));
                 let ends_in_s = end_of(job).map(|s| (s - ran).max(0.0));
-                holding.push(Holding { label: job.id.to_string(), resources: job.resources, ends_in_s });
+                let label = job.id.to_string();
+                holding.push(Holding { label, resources: job.resources, ends_in_s, endless: false });
             }
         }
         for replica in replicas {
@@ -281,6 +286,7 @@ impl View {
                 label: format!("endpoint {}", replica.endpoint),
                 resources: replica.resources,
                 ends_in_s: None,
+                endless: true,
             });
         }
         let live = live.into_iter().map(|j| (j.id.clone(), j)).collect();
