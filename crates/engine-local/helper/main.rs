@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     run(&Folder::new(path)).unwrap_or_else(|e| {
-        eprintln!("{e}");
+        let _ = writeln!(std::io::stderr(), "{e}");
         ExitCode::FAILURE
     })
 }

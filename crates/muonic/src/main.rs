@@ -7,6 +7,7 @@ mod log;
 mod machine;
 mod up;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,8 +57,8 @@ fn main() -> ExitCode {
         }
         Program::Shim { unit } => muonic_shim::run(&unit).into(),
         Program::Reference => {
-            print!("{}", muonic_cli::reference(Cli::command()));
-            ExitCode::SUCCESS
+            let written = std::io::stdout().write_all(muonic_cli::reference(Cli::command()).as_bytes());
+            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Program::Client(command) => muonic_cli::run(&cli.global, command, Cli::command),
     }

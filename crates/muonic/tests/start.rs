@@ -5,9 +5,11 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use muonic_types::ErrorCode;
-use support::{MUONIC, Server, finished, run, shell, upload, write};
+use muonic_types::job::JobState;
+use support::{MUONIC, Server, finished, run, shell, until, upload, write};
 
 fn up(data: &std::path::Path, flags: &[&str]) -> Output {
     Command::new(MUONIC).arg("--data").arg(data).arg("up").args(flags).output().expect("the program starts")
@@ -125,6 +127,34 @@ fn a_full_disk_refuses_writes_and_keeps_what_it_has() {
     let back = tempfile::tempdir().expect("a folder");
     client.tree_download(&small.digest, &back.path().join("x"), &()).expect("kept");
     assert_eq!(finished(&client, &client.job_create(&shell("after", "true")).expect("submitted").id).attempts.len(), 1);
+}
+
+/// How long a full disk lasts after what is looked at has met it.
+const FULL_FOR: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_job_that_meets_a_full_disk_ends_once_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    let server = Server::inside(&data, in_namespace(&format!("mount -t tmpfs -o size=24m tmpfs {}", data.display())));
+    let client = server.client();
+    let filler = server.seen("filler");
+    std::fs::write(&filler, vec![7; 12 << 20]).expect("written");
+    let ended = folder.path().join("ended");
+    let script = format!("head -c 20000000 /dev/zero; touch {}", ended.display());
+    let job = client.job_create(&shell("chatty", &script)).expect("submitted");
+    until("the command has ended", || ended.exists().then_some(()));
+    std::thread::sleep(FULL_FOR);
+    std::fs::remove_file(&filler).expect("removed");
+    let job = finished(&client, &job.id);
+    assert_eq!((job.state, job.attempts.len()), (JobState::Succeeded, 1), "{job:?}");
+
+    // What nobody can store goes, so that the end can be recorded.
+    let script = "head -c 40000000 /dev/zero > $SM_MODEL_DIR/x; exit 0";
+    let job = finished(&client, &client.job_create(&shell("filler", script)).expect("submitted").id);
+    assert_eq!((job.state, job.attempts.len()), (JobState::Failed, 1), "{job:?}");
+    assert!(job.reason.as_deref().is_some_and(|r| r.contains("full")), "{job:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub struct Python {
 pub fn python_for(model: &Path, cache: &Path, python: Option<&str>) -> anyhow::Result<Python> {
     std::fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let request = muonic_python::Request { folder: model, cache, python: python.map(Path::new) };
-    let made = muonic_python::ensure(&request, &mut |line| eprintln!("{line}"), &|| false)?;
+    let made = muonic_python::ensure(&request, &mut |line| tracing::info!("{line}"), &|| false)?;
     if !made.reused {
         tracing::info!("built the Python environment {}", made.digest);
     }

@@ -81,7 +81,9 @@ pub struct Args {
 /// Serves until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: Args) -> anyhow::Result<()> {
     // Where the caller has set up logging that stays.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).try_init();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    // What cannot be written, as to a full disk, must not end us.
+    let _ = log.log_internal_errors(false).try_init();
     match (&args.unit, &args.path) {
         (Some(dir), _) => managed::run(dir),
         (None, Some(path)) => standalone::run(path, &args),

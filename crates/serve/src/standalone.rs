@@ -1,5 +1,6 @@
 //! A model served on an address, with no server around it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
             () = terminated.wait() => return Ok(()),
         };
         let replica = Replica::new(name.clone(), "1".into(), runtime.clone(), limits);
-        println!("serving '{name}' at http://{address}/v2/models/{name}");
+        let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}");
         let stopping = replica.clone();
         let stop = async move {
             terminated.wait().await;

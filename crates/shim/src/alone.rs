@@ -1,5 +1,6 @@
 //! `muonic-shim-alone shim --unit DIR`: what `muonic shim` does, and no more.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -7,7 +8,7 @@ fn main() -> ExitCode {
     match args.as_slice() {
         [verb, flag, dir] if verb == "shim" && flag == "--unit" => ExitCode::from(muonic_shim::run(dir.as_ref())),
         _ => {
-            eprintln!("use: muonic-shim-alone shim --unit DIR");
+            let _ = writeln!(std::io::stderr(), "use: muonic-shim-alone shim --unit DIR");
             ExitCode::from(2)
         }
     }

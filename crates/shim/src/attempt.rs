@@ -73,7 +73,7 @@ pub fn run(folder: &Folder, link: &Arc<Link>, mut control: Control) -> Result<()
     };
     let (outcome, saved) = stage.save(outcome);
     if let Some(why) = stage.log.broken() {
-        eprintln!("the log could not be kept: {why}");
+        crate::say(format_args!("the log could not be kept: {why}"));
     }
     let quoted = match outcome.exit {
         // The error of a build has its last lines already.

@@ -36,6 +36,7 @@ mod save;
 mod sender;
 mod variables;
 
+use std::io::Write;
 use std::path::Path;
 
 use muonic_types::UnitId;
@@ -48,10 +49,16 @@ pub fn run(unit_dir: &Path) -> u8 {
     match supervise(&Folder::new(dir)) {
         Ok(()) => 0,
         Err(message) => {
-            eprintln!("{message}");
+            say(message);
             1
         }
     }
+}
+
+/// Tells an operator, in the unit's `output.log`. Unlike `eprintln` it does
+/// not end us where that is on a full disk.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn supervise(folder: &Folder) -> Result<(), String> {

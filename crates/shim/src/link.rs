@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use muonic_client::{Client, Error};
-use muonic_types::AttemptId;
+use muonic_types::{AttemptId, ErrorCode};
 use muonic_unit::Launch;
 
 use crate::control::Flags;
@@ -14,6 +14,9 @@ use crate::control::Flags;
 pub const AWAY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How often a fault of the server is met with another try.
 const FAULTS_MAX: u32 = 20;
+/// How often bytes are sent again to a disk that is full. The client has
+/// tried for some seconds each time.
+const FULL_MAX: u32 = 1;
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often a waiting call looks whether it is still wanted.
@@ -72,10 +75,18 @@ impl Link {
                 self.flags.close();
                 return Err(Fault::Stopped);
             }
-            let is_fault =
-                matches!(&error, Error::Api { status: 500.., .. } | Error::Protocol { .. }) && !error.is_transient();
-            faults += u32::from(is_fault);
-            if !(error.is_transient() || is_fault) || faults > FAULTS_MAX || Instant::now() > until {
+            let tries = match &error {
+                // What is to be sent may be what fills it; the end of the
+                // attempt waits for room.
+                Error::Api { body, .. } if body.error.code == ErrorCode::DiskFull && about == About::Content => {
+                    Some(FULL_MAX)
+                }
+                error if error.is_transient() => None,
+                Error::Api { status: 500.., .. } | Error::Protocol { .. } => Some(FAULTS_MAX),
+                _ => Some(0),
+            };
+            faults += u32::from(tries.is_some());
+            if tries.is_some_and(|max| faults > max) || Instant::now() > until {
                 return Err(Fault::Refused(error));
             }
             let next = Instant::now() + wait;

@@ -34,7 +34,7 @@ pub struct Saved {
 /// For a unit that an earlier supervisor began: ends what it left and tells.
 pub fn lost(folder: &Folder, link: &Link) -> Result<(), String> {
     if let Some(left) = end_leftovers(folder, command::reap_all, PATIENCE).map_err(|e| e.to_string())? {
-        eprintln!("{left}");
+        crate::say(left);
     }
     let words = "its supervisor died and its work was stopped".to_owned();
     send(link, &Outcome::of(Exit::Lost, Some(words)), Saved::default(), "", None)

@@ -72,6 +72,8 @@ impl Stage<'_> {
                 Err(Early::Ended(early)) => {
                     let why = format!("its {what} could not be saved: {}", early.message.unwrap_or_default());
                     self.log.note(&why);
+                    // It is lost, and may be what fills the disk.
+                    let _ = remove_tree(&self.folder.work().join(what));
                     // How it failed says more than what followed.
                     if outcome.exit == (Exit::Code { code: 0 }) {
                         return (Outcome { exit: Exit::SetupFailed, message: Some(why), ..outcome }, Saved::default());
@@ -100,7 +102,7 @@ impl Stage<'_> {
     /// What the task had on the disk is of no use now.
     pub fn tidy(&self) {
         if let Err(e) = remove_tree(&self.folder.work()) {
-            eprintln!("{} could not be removed: {e}", self.folder.work().display());
+            crate::say(format_args!("{} could not be removed: {e}", self.folder.work().display()));
         }
     }
 }

@@ -178,7 +178,7 @@ fn told<T>(answer: Result<T, Fault>) -> Result<Option<T>, ()> {
         Ok(answer) => Ok(Some(answer)),
         Err(Fault::Stopped) => Err(()),
         Err(Fault::Refused(e)) => {
-            eprintln!("the server refused something: {e}");
+            crate::say(format_args!("the server refused something: {e}"));
             Ok(None)
         }
     }

@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// A file of the data folder as the server sees it, whatever is mounted there.
-    fn seen(&self, name: &str) -> PathBuf {
+    pub fn seen(&self, name: &str) -> PathBuf {
         let root = self.child.as_ref().map_or_else(String::new, |c| format!("/proc/{}/root", c.id()));
         PathBuf::from(format!("{root}{}", self.data.join(name).display()))
     }
