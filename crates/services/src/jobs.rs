@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muonic_ports::metastore::{Finish, JobFilter, NewJobRecord, Next};
 use muonic_ports::object_store::ByteStream;
 use muonic_ports::{Clock, Logs, Metastore};
-use muonic_scheduler::retry::{Verdict, after_exit};
+use muonic_scheduler::retry::{Verdict, after_exit, stopped_by_others};
 use muonic_types::job::{Attempt, AttemptState, Exit, Job, JobList, JobState, MetricHistory, NewJob, StartEstimate};
 use muonic_types::key::Principal;
 use muonic_types::model::SourceDataset;
@@ -299,12 +299,16 @@ impl Jobs {
 
 /// Ends an attempt and decides what follows; from a shim's report, or from
 /// the dispatcher for one whose shim is gone.
-pub(crate) async fn end_attempt(jobs: &Jobs, job: &Job, attempt: &AttemptId, report: ExitReport) -> Result<()> {
+pub(crate) async fn end_attempt(jobs: &Jobs, job: &Job, attempt: &AttemptId, mut report: ExitReport) -> Result<()> {
     let Some(this) = job.attempts.iter().find(|a| a.id == *attempt) else {
         return Err(Error::not_found(format!("there is no attempt {attempt}")));
     };
     if this.state == AttemptState::Finished {
         return Ok(());
+    }
+    if stopped_by_others(&report.exit, job.cancel_requested) {
+        report.exit = Exit::Lost;
+        report.message = Some("was lost: its supervisor was told to stop".to_owned());
     }
     let before: Vec<Exit> =
         job.attempts.iter().filter(|a| a.number < this.number).filter_map(|a| a.exit.clone()).collect();

@@ -85,6 +85,10 @@ impl Stage<'_> {
     }
 
     fn upload(&mut self, folder: &Path) -> Result<Option<Digest>, Early> {
+        if fs::symlink_metadata(folder).is_ok_and(|m| m.is_symlink()) {
+            let why = "the command put a link in the place of its folder, and only what lies in the folder is kept";
+            return Err(Early::failed(Exit::SetupFailed, why));
+        }
         if !holds_a_file(folder) {
             return Ok(None);
         }

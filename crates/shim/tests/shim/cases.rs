@@ -36,6 +36,16 @@ fn a_task_gets_its_files_and_leaves_its_outputs() {
 }
 
 #[test]
+fn a_link_in_the_place_of_an_output_folder_is_not_followed() {
+    let bed = Bed::script("rmdir $SM_MODEL_DIR; ln -s /etc $SM_MODEL_DIR; exit 0");
+    let report = bed.run();
+    assert_eq!(report.exit, Exit::SetupFailed);
+    let message = report.message.expect("words");
+    assert!(message.starts_with("its model could not be saved: the command put a link"), "{message}");
+    assert!(std::path::Path::new("/etc/passwd").exists());
+}
+
+#[test]
 fn more_metrics_than_the_server_keeps_are_left_out_and_told_once() {
     let bed = Bed::script("seq -f 'n%g=1' 1003; seq -f 'n%g=2' 1002; exit 0");
     let report = bed.run();
