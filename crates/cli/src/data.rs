@@ -1,8 +1,8 @@
 //! `muonic data`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use muonic_client::{UploadRules, Uploaded};
+use muonic_client::{NewFolder, UploadRules, Uploaded};
 use muonic_types::dataset::{Dataset, DatasetPut, DatasetVersion};
 use muonic_types::{Name, Timestamp, VersionRef};
 use serde::Serialize;
@@ -123,9 +123,11 @@ pub(crate) fn sent(uploaded: &Uploaded) -> String {
 impl GetArgs {
     fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        require_empty(&self.dest)?;
+        let folder = NewFolder::at(&self.dest)?;
+        undo_when_interrupted(&folder)?;
         let version = client.dataset_version(&self.dataset)?;
-        client.tree_download(&version.tree.digest, &self.dest, &Bar::new())?;
+        client.tree_download(&version.tree.digest, folder.path(), &Bar::new())?;
+        folder.keep()?;
         context.show(&version, || {
             format!(
                 "{}@{}  {}  {}  written to {}\n",
@@ -140,17 +142,18 @@ impl GetArgs {
     }
 }
 
-fn require_empty(dest: &Path) -> Result<()> {
-    match std::fs::read_dir(dest) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Failure::bad_input(format!("{}: {e}", dest.display()))
-            .hint("name a folder that is empty or does not exist")),
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(Failure::bad_input(format!("the folder {} is not empty", dest.display()))
-                .hint("name a folder that is empty or does not exist")),
-        },
-    }
+/// Ctrl-C leaves nothing behind.
+fn undo_when_interrupted(folder: &NewFolder) -> Result<()> {
+    let failed = |e| Failure::new(Exit::Failed, format!("signals cannot be watched: {e}"));
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT]).map_err(failed)?;
+    let undo = folder.undo();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            undo();
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+    Ok(())
 }
 
 fn ls(context: &Context) -> Outcome {
@@ -244,15 +247,5 @@ mod tests {
         assert!(text.starts_with("digits@1  2 files  2.0 KiB  sha256:e3b0"), "{text}");
         assert!(text.ends_with("(unchanged: no new version)\nsent nothing: the server has it all\n"), "{text}");
         assert_eq!(sent(&uploaded(2)), "sent 2 files, 2.0 KiB");
-    }
-
-    #[test]
-    fn only_an_empty_folder_is_written_to() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(require_empty(dir.path()).is_ok());
-        assert!(require_empty(&dir.path().join("new")).is_ok());
-        std::fs::write(dir.path().join("f"), "x").unwrap();
-        assert_eq!(require_empty(dir.path()).unwrap_err().exit, Exit::BadInput);
-        assert_eq!(require_empty(&dir.path().join("f")).unwrap_err().exit, Exit::BadInput);
     }
 }
