@@ -19,7 +19,7 @@ Exit codes:
   3    not found
   4    not allowed: no key, or a key whose role forbids it
   5    the server cannot be reached, or cannot answer now
-  130  interrupted while watching; what was watched goes on
+  130  interrupted; a job or a release that was watched goes on
 
 An error is the last line on stderr. With --output json it is an object:
   {\"error\": {\"code\": …, \"message\": …, \"hint\": …, \"exit_code\": …}}
@@ -127,7 +127,7 @@ impl From<Error> for Failure {
 
 fn exit_of(error: &Error) -> Exit {
     match error {
-        Error::Connection { .. } => Exit::Unavailable,
+        Error::Connection { .. } | Error::NotMuonic { .. } => Exit::Unavailable,
         Error::Protocol { .. } => Exit::Failed,
         Error::Input { .. } => Exit::BadInput,
         Error::File { source, .. } => match source.kind() {
@@ -165,6 +165,7 @@ fn exit_of(error: &Error) -> Exit {
 fn default_hint(error: &Error) -> Option<String> {
     let hint = match error {
         Error::Connection { .. } => "is the server running? start it with 'muonic up', or name another with --server",
+        Error::NotMuonic { .. } => "start the server with 'muonic up', or give the address of its API with --server",
         Error::Api { body, .. } => match body.error.code {
             ErrorCode::Unauthenticated => {
                 "check MUONIC_TOKEN; the administrator's token is in the data folder's local.json"

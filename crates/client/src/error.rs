@@ -14,6 +14,9 @@ pub enum Error {
     /// The server could not be reached or the connection broke.
     #[error("cannot reach {url}: {reason}")]
     Connection { url: String, reason: String },
+    /// Another program has the server's address.
+    #[error("what answers at {url} is not a Muonic server: it answered {status} without naming itself")]
+    NotMuonic { url: String, status: u16 },
     /// What came back is not what this version understands.
     #[error("{url} answered something unexpected: {reason}")]
     Protocol { url: String, reason: String },
@@ -46,6 +49,8 @@ impl Error {
         match self {
             Self::Api { status, body } => body.error.code.is_transient() || *status == 502 || *status == 503,
             Self::Connection { .. } => true,
+            // So answers what stands in front of a server that is away.
+            Self::NotMuonic { status, .. } => matches!(status, 502..=504),
             _ => false,
         }
     }

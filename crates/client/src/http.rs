@@ -16,6 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence in the middle of a body, in either direction. A followed
 /// log may be silent for longer: its reader reconnects at its offset.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest answer in JSON: a tree of a million long paths.
+const JSON_BYTES_MAX: u64 = 2 << 30;
+const ERROR_BYTES_MAX: u64 = 1 << 20;
 
 /// A handle to one server with one key; cheap to clone, usable from many threads.
 #[derive(Clone)]
@@ -117,19 +120,23 @@ impl Client {
             return Err(broken(&"another server answers there"));
         }
         let status = response.status().as_u16();
+        if !response.headers().contains_key(SERVER_HEADER) {
+            return Err(Error::NotMuonic { url: self.url.clone(), status });
+        }
         if (200..300).contains(&status) {
             return Ok(response);
         }
         let code = response.headers().get(CODE_HEADER).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let text = response.body_mut().with_config().limit(1 << 20).read_to_string().unwrap_or_default();
+        let text = response.body_mut().with_config().limit(ERROR_BYTES_MAX).read_to_string().unwrap_or_default();
         let body = error_body(status, code.as_deref(), &text, || format!("{method} {path}"));
         Err(Error::Api { status, body })
     }
 
     fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
-        let reader = std::io::BufReader::new(response.into_body().into_reader());
+        let reader = std::io::BufReader::new(response.into_body().into_reader().take(JSON_BYTES_MAX));
         serde_json::from_reader(reader).map_err(|e| {
-            let (url, reason) = (self.url.clone(), e.to_string());
+            // It may quote what came.
+            let (url, reason) = (self.url.clone(), e.to_string().chars().take(200).collect());
             // An answer that broke off may come whole the next time.
             if e.is_io() || e.is_eof() { Error::Connection { url, reason } } else { Error::Protocol { url, reason } }
         })
@@ -156,7 +163,8 @@ type Response = ureq::http::Response<ureq::Body>;
 const CODE_HEADER: &str = "x-muonic-error";
 
 /// The error in an answer. A replica speaks the Open Inference Protocol,
-/// `{"error": "…"}` with the code in a header; a foreign proxy anything at all.
+/// `{"error": "…"}` with the code in a header. Anything else is not shown: it
+/// was not written to be read here.
 fn error_body(status: u16, named: Option<&str>, text: &str, what: impl Fn() -> String) -> ErrorBody {
     #[derive(serde::Deserialize)]
     struct Plain {
@@ -184,10 +192,7 @@ fn error_body(status: u16, named: Option<&str>, text: &str, what: impl Fn() -> S
     });
     match serde_json::from_str::<Plain>(text) {
         Ok(plain) => ErrorBody::new(code, plain.error),
-        Err(_) => ErrorBody::new(
-            code,
-            format!("{} answered {status}: {}", what(), text.trim().chars().take(500).collect::<String>()),
-        ),
+        Err(_) => ErrorBody::new(code, format!("{} answered {status} and no reason", what())),
     }
 }
 
@@ -204,7 +209,7 @@ mod tests {
         let ours = r#"{"error":{"code":"not_found","message":"there is no job 'x-1'"}}"#;
         assert_eq!(of(404, ours), (ErrorCode::NotFound, "there is no job 'x-1'".into()));
         assert_eq!(of(400, r#"{"error":"shape [3]"}"#), (ErrorCode::InvalidRequest, "shape [3]".into()));
-        assert_eq!(of(502, "<html>"), (ErrorCode::Unavailable, "GET /x answered 502: <html>".into()));
-        assert_eq!(of(500, ""), (ErrorCode::Internal, "GET /x answered 500: ".into()));
+        assert_eq!(of(502, "<html>"), (ErrorCode::Unavailable, "GET /x answered 502 and no reason".into()));
+        assert_eq!(of(500, ""), (ErrorCode::Internal, "GET /x answered 500 and no reason".into()));
     }
 }

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path as At, Query, State};
-use axum::response::IntoResponse;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use muonic_types::blob::{Digests, pack_head};
+use muonic_types::system::SERVER_HEADER;
 use muonic_types::task::ReplicaSpec;
 use muonic_types::{Cpu, Digest, Entry, Memory, Resources, Tree, UnitId};
 use muonic_unit::{Folder, Launch};
@@ -163,6 +165,7 @@ impl Fake {
                     pack
                 }),
             )
+            .layer(map_response(async |answer: Response| ([(SERVER_HEADER, "ours")], answer)))
             .with_state(self.clone())
     }
 
@@ -357,7 +360,7 @@ async fn an_unwanted_replica_ends() {
     std::fs::write(dir.path().join("server"), format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let gone = async || {
         let body = muonic_types::ErrorBody::new(muonic_types::ErrorCode::Unauthenticated, "the key was revoked");
-        (http::StatusCode::UNAUTHORIZED, Json(body))
+        (http::StatusCode::UNAUTHORIZED, [(SERVER_HEADER, "ours")], Json(body))
     };
     tokio::spawn(axum::serve(listener, Router::new().fallback(gone)).into_future());
     assert_eq!(launch(&folder).wait(), Some(0));

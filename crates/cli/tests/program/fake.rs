@@ -9,11 +9,15 @@ use std::time::Duration;
 use muonic_types::{ErrorBody, ErrorCode};
 use serde::Serialize;
 
+const NAME: &str = "x-muonic-server: fake\r\n";
+
 type Writing = Box<dyn FnOnce(&mut dyn Write) + Send>;
 
 /// What a request is answered with; a stream is written as the test goes on.
 pub enum Answer {
     Json(u16, Vec<u8>),
+    /// As another program would answer.
+    Foreign(u16, &'static str),
     Stream(Writing),
 }
 
@@ -80,12 +84,16 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<(String, String)>>, answer: &dy
     seen.lock().unwrap().push((request.clone(), key));
     match answer(&request) {
         Answer::Json(status, body) => {
-            let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} x\r\n{NAME}content-length: {length}\r\nconnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).ok()?;
             stream.write_all(&body).ok()?;
         }
+        Answer::Foreign(status, body) => {
+            write!(stream, "HTTP/1.1 {status} x\r\nconnection: close\r\n\r\n{body}").ok()?;
+        }
         Answer::Stream(write) => {
-            stream.write_all(b"HTTP/1.1 200 x\r\nconnection: close\r\n\r\n").ok()?;
+            write!(stream, "HTTP/1.1 200 x\r\n{NAME}connection: close\r\n\r\n").ok()?;
             write(&mut stream);
         }
     }

@@ -133,7 +133,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let at = answer.iter().position(|b| *b == b'\n').unwrap() + 1;
         answer[at] ^= 1;
     }
-    let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nx-muonic-server: fake\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        answer.len()
+    );
     if let Some(Fault::Cut(at)) = fault {
         answer.truncate(at);
     }
