@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use muonic_client::UploadRules;
-use muonic_types::model::{Model, ModelSource, ModelVersion};
+use muonic_types::model::{Model, ModelSource, ModelVersion, Serves};
 use muonic_types::{Name, Timestamp, VersionRef};
 
 use crate::context::{Context, note};
@@ -219,26 +219,28 @@ impl RegisterArgs {
                 sent(&uploaded)
             )
         })?;
-        if !servable(&self.path) {
-            note(format!(
-                "note: {}@{} has neither an .onnx file nor handler.py at its top, so it cannot be deployed",
-                version.name, version.version
-            ));
+        if let Some(why) = not_served(&self.path) {
+            note(format!("note: {}@{} cannot be deployed: {why}", version.name, version.version));
         }
         Ok(Exit::Ok)
     }
 }
 
-/// Whether a replica would find a model there. What cannot be read now is not judged.
-fn servable(path: &Path) -> bool {
-    let serves = |path: &Path| {
-        path.file_name().is_some_and(|name| name == "handler.py")
-            || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+/// Why a replica would find no model there. What cannot be read now is not judged.
+fn not_served(path: &Path) -> Option<String> {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let files: Vec<String> = match path.is_dir() {
+        true => std::fs::read_dir(path)
+            .ok()?
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.is_file())
+            .filter_map(|p| name(&p))
+            .collect(),
+        false => name(path).into_iter().collect(),
     };
-    if !path.is_dir() {
-        return serves(path);
-    }
-    std::fs::read_dir(path).map_or(true, |entries| entries.flatten().any(|e| serves(&e.path()) && e.path().is_file()))
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    Serves::of(&files).err().map(|why| why.0)
 }
 
 impl AliasArgs {
@@ -281,10 +283,12 @@ mod tests {
         std::fs::create_dir(dir.path().join("x.onnx")).unwrap();
         put("weights.bin");
         put("x.onnx/model.onnx");
-        assert!(!servable(dir.path()) && !servable(&dir.path().join("weights.bin")));
-        assert!(servable(&dir.path().join("x.onnx/model.onnx")));
+        for path in [dir.path(), &dir.path().join("weights.bin")] {
+            assert!(not_served(path).unwrap().ends_with("handler.py at its top, where it has weights.bin"), "{path:?}");
+        }
+        assert_eq!(not_served(&dir.path().join("x.onnx/model.onnx")), None);
         put("handler.py");
-        assert!(servable(dir.path()));
+        assert_eq!(not_served(dir.path()), None);
     }
 
     fn trained() -> ModelSource {

@@ -120,8 +120,15 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
         admission.clone(),
         services::jobs::Settings { log_bytes_max: config.jobs.log_bytes_max },
     ));
-    let endpoints =
-        Arc::new(services::Endpoints::new(meta.clone(), clock.clone(), events.clone(), logs, admission.clone()));
+    let blobs = Arc::new(services::Blobs::new(meta.clone(), store.clone(), clock.clone()));
+    let endpoints = Arc::new(services::Endpoints::new(
+        meta.clone(),
+        clock.clone(),
+        events.clone(),
+        logs,
+        admission.clone(),
+        blobs.clone(),
+    ));
     let place = Place {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data: folder.path().display().to_string(),
@@ -141,11 +148,11 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let mut gateway = None;
     metrics.register(|registry| gateway = Some(Gateway::new(routes, keys.clone(), registry)));
     let gateway = gateway.context("the gateway was not made")?;
-    let buckets = Arc::new(services::Buckets::new(meta.clone(), store.clone(), clock.clone()));
+    let buckets = Arc::new(services::Buckets::new(meta.clone(), store, clock.clone()));
     let s3_door = muonic_s3::service(buckets, keys.clone());
     let doors = Services {
         keys: keys.clone(),
-        blobs: services::Blobs::new(meta.clone(), store, clock.clone()),
+        blobs,
         datasets: services::Datasets::new(meta.clone(), clock.clone()),
         jobs,
         models: services::Models::new(meta.clone(), clock.clone()),

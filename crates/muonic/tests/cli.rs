@@ -123,9 +123,15 @@ fn models_are_named_served_asked_and_taken_back() {
 
     write(&folder.path().join("other"), &[("weights.bin", b"w")]);
     let other = server.cli(&["model", "register", "other", text(&folder.path().join("other"))]);
-    assert!(stderr(&other).contains("note: other@1 has neither an .onnx file nor handler.py"), "{other:?}");
-    fails(&server, &["deploy", "other", "--resources", "cpu=0.1"], 1, "muonic endpoint show other");
-    fails(&server, &["predict", "other", "[[1]]"], 5, "other serves nothing: it is failed");
+    let neither = "the model has neither an .onnx file nor handler.py at its top, where it has weights.bin";
+    assert!(stderr(&other).contains(&format!("note: other@1 cannot be deployed: {neither}\n")), "{other:?}");
+    fails(&server, &["deploy", "other"], 2, &format!("error: other@1 cannot be served: {neither}\n"));
+    fails(&server, &["endpoint", "show", "other"], 3, "other");
+
+    write(&folder.path().join("broken"), &[("model.onnx", b"no model")]);
+    server.ok(&["model", "register", "broken", text(&folder.path().join("broken"))]);
+    fails(&server, &["deploy", "broken", "--resources", "cpu=0.1"], 1, "muonic endpoint show broken");
+    fails(&server, &["predict", "broken", "[[1]]"], 5, "broken serves nothing: it is failed");
     fails(&server, &["deploy", "m", "--resources", "cpu=0.1,cpu=1"], 2, "'cpu' is named twice");
 
     let small = ["--resources", "cpu=0.1,memory=128Mi"];

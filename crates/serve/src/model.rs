@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use muonic_types::model::{Serves, is_onnx};
 
 #[derive(Debug, PartialEq)]
 pub enum Kind {
@@ -13,50 +14,30 @@ pub enum Kind {
     Handler(PathBuf),
 }
 
-/// `path` is an `.onnx` file or a folder. `handler.py` wins over ONNX files,
-/// which it may well load itself; of several ONNX files `model.onnx` wins.
+/// `path` is an `.onnx` file or a folder.
 pub fn find(path: &Path) -> anyhow::Result<Kind> {
     let meta = match std::fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => bail!("there is no file or folder {}", path.display()),
         other => other.with_context(|| format!("cannot read the model {}", path.display()))?,
     };
-    let is_onnx = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
     if meta.is_file() {
-        if is_onnx(path) {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(is_onnx) {
             return Ok(Kind::Onnx(path.to_owned()));
         }
         bail!("{} is not a model: give an .onnx file, or a folder with one or with handler.py", path.display());
     }
-    if path.join("handler.py").is_file() {
-        return Ok(Kind::Handler(path.to_owned()));
-    }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).with_context(|| format!("cannot read the folder {}", path.display()))? {
-        names.push(entry.with_context(|| format!("cannot read the folder {}", path.display()))?.path());
-    }
-    names.sort();
-    let onnx: Vec<&PathBuf> = names.iter().filter(|p| is_onnx(p) && p.is_file()).collect();
-    if let Some(model) = onnx.iter().find(|p| p.file_name().is_some_and(|n| n == "model.onnx")) {
-        return Ok(Kind::Onnx((*model).clone()));
-    }
-    match onnx.as_slice() {
-        [one] => Ok(Kind::Onnx((*one).clone())),
-        [] => bail!("the model has neither an .onnx file nor handler.py at its top; it has {}", list(names.iter())),
-        many => {
-            bail!("the model has several .onnx files ({}) and none is called model.onnx", list(many.iter().copied()))
+        let entry = entry.with_context(|| format!("cannot read the folder {}", path.display()))?;
+        if entry.path().is_file() {
+            names.extend(entry.file_name().into_string());
         }
     }
-}
-
-fn list<'a>(paths: impl ExactSizeIterator<Item = &'a PathBuf>) -> String {
-    let count = paths.len();
-    let shown: Vec<String> =
-        paths.take(10).filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned()).collect();
-    match count {
-        0 => "no files".into(),
-        n if n > shown.len() => format!("{} and {} more", shown.join(", "), n - shown.len()),
-        _ => shown.join(", "),
-    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(match Serves::of(&names)? {
+        Serves::Handler => Kind::Handler(path.to_owned()),
+        Serves::Onnx(name) => Kind::Onnx(path.join(name)),
+    })
 }
 
 #[cfg(test)]
@@ -69,7 +50,7 @@ mod tests {
         let put = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
         assert_eq!(
             find(dir.path()).unwrap_err().to_string(),
-            "the model has neither an .onnx file nor handler.py at its top; it has no files"
+            "the model has neither an .onnx file nor handler.py at its top, where it has no files"
         );
         put("notes.txt");
         put("a.onnx");

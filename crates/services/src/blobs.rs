@@ -232,6 +232,12 @@ impl Blobs {
     pub async fn get_tree(&self, caller: &Principal, digest: &Digest) -> Result<TreeBody> {
         authorise(caller, Action::ReadBlobs)?;
         self.meta.tree_get(digest).await?.ok_or_else(|| Error::not_found(format!("there is no tree {digest}")))?;
+        let tree = self.read_tree(digest).await?;
+        Ok(TreeBody { digest: *digest, entries: tree.entries().to_vec() })
+    }
+
+    /// A tree that is there.
+    pub(crate) async fn read_tree(&self, digest: &Digest) -> Result<Tree> {
         let _place = place(&self.trees).await?;
         let (size, mut body) = self.store.get(digest, None).await?;
         if size > TREE_BYTES_MAX {
@@ -246,8 +252,7 @@ impl Blobs {
         let digest = *digest;
         aside(move || {
             let tree = Tree::decode(&bytes);
-            let tree = tree.map_err(|e| muonic_ports::Error::internal(format!("tree {digest} is damaged"), e))?;
-            Ok(TreeBody { digest, entries: tree.entries().to_vec() })
+            Ok(tree.map_err(|e| muonic_ports::Error::internal(format!("tree {digest} is damaged"), e))?)
         })
         .await
     }

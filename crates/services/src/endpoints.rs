@@ -11,17 +11,19 @@ use muonic_types::endpoint::{
     Endpoint, EndpointList, NewEndpoint, NewRevision, RESOURCES, Replica, ReplicaState, RevisionState, Rollback,
 };
 use muonic_types::key::Principal;
+use muonic_types::model::{ModelVersionId, Serves};
 use muonic_types::task::{LogAppended, ReplicaFailed, ReplicaReady, ReplicaSpec};
 use muonic_types::{ErrorCode, Name, ReplicaId, Timestamp, UnitId};
 
 use crate::auth::{Action, authorise};
-use crate::{Admission, Error, Events, Result, jobs_check, logs};
+use crate::{Admission, Blobs, Error, Events, Result, jobs_check, logs};
 
 const REPLICAS_MAX: u32 = 100;
 const ENDPOINTS_MAX: usize = 1_000;
 /// Bytes of log kept of each replica.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
+const SERVABLE: &str = "register a version with one .onnx file or a handler.py at its top";
 
 pub struct Endpoints {
     pub(crate) meta: Arc<dyn Metastore>,
@@ -29,6 +31,7 @@ pub struct Endpoints {
     pub(crate) events: Arc<Events>,
     pub(crate) logs: Arc<dyn Logs>,
     pub(crate) admission: Arc<Admission>,
+    blobs: Arc<Blobs>,
 }
 
 impl Endpoints {
@@ -38,8 +41,9 @@ impl Endpoints {
         events: Arc<Events>,
         logs: Arc<dyn Logs>,
         admission: Arc<Admission>,
+        blobs: Arc<Blobs>,
     ) -> Self {
-        Self { meta, clock, events, logs, admission }
+        Self { meta, clock, events, logs, admission, blobs }
     }
 
     pub async fn create(&self, caller: &Principal, new: NewEndpoint) -> Result<Endpoint> {
@@ -229,7 +233,10 @@ impl Endpoints {
         let resources = new.resources.or(before.map(|r| r.resources)).unwrap_or(RESOURCES);
         jobs_check::check_resources(&resources, &self.admission.capacity().await?)?;
         let model = self.meta.model_version(&caller.project, &new.model.name, &new.model.version).await?;
-        let id = muonic_types::model::ModelVersionId { name: model.name, version: model.version };
+        let id = ModelVersionId { name: model.name, version: model.version };
+        let tree = self.blobs.read_tree(&model.tree.digest).await?;
+        Serves::of_tree(tree.entries().iter().map(|e| e.path.as_str()))
+            .map_err(|why| Error::invalid(format!("{id} cannot be served: {}", why.0)).hint(SERVABLE))?;
         Ok(NewRevisionRecord { model: id, tree: model.tree.digest, replicas, resources })
     }
 

@@ -15,9 +15,13 @@ fn name() -> Name {
     "live".parse().expect("a name")
 }
 
-/// Registers `versions` versions of a model without files.
+/// Registers `versions` versions of a model that could be served.
 async fn models(cloud: &Cloud, versions: u32) {
-    let tree = cloud.put_tree(muonic_types::blob::NewTree { entries: Vec::new() }).await.expect("a tree");
+    register(cloud, &["model.onnx"], versions).await;
+}
+
+async fn register(cloud: &Cloud, files: &[&str], versions: u32) {
+    let tree = cloud.put_empty_files(files).await;
     let models = muonic_services::Models::new(cloud.meta.clone(), cloud.clock.clone());
     for _ in 0..versions {
         models.register(&cloud.admin, &name(), NewModelVersion { tree: tree.digest }).await.expect("registered");
@@ -61,6 +65,23 @@ async fn routed_to(cloud: &Cloud, id: &str) {
         (route.backends.len() == 1 && route.backends[0].replica.as_str() == id).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_and_nothing_is_made() {
+    let cloud = Cloud::new(4000).await;
+    models(&cloud, 1).await;
+    register(&cloud, &["weights.bin", "src/handler.py"], 1).await;
+    let refused = |e: muonic_services::Error| {
+        assert_eq!(e.code, ErrorCode::InvalidRequest);
+        assert!(e.message.starts_with("live@2 cannot be served: the model has neither an .onnx file"), "{e}");
+    };
+    let new = NewEndpoint { name: name(), revision: revision(2) };
+    refused(cloud.endpoints.create(&cloud.admin, new).await.expect_err("it cannot be served"));
+    assert!(cloud.endpoints.list(&cloud.admin).await.expect("a list").endpoints.is_empty());
+    deploy(&cloud).await;
+    refused(cloud.endpoints.release(&cloud.admin, &name(), revision(2)).await.expect_err("it cannot be served"));
+    assert_eq!(look(&cloud).await.revisions.len(), 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::blob::TreeSummary;
-use crate::{AttemptId, Digest, Name, Timestamp};
+use crate::{AttemptId, Digest, Invalid, Name, Timestamp};
 
 /// A model version's number together with its model's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -19,6 +19,62 @@ pub struct ModelVersionId {
 impl std::fmt::Display for ModelVersionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+/// What of a model's files is served. This is the one place that decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves<'a> {
+    /// The `handler.py` at the top.
+    Handler,
+    /// This `.onnx` file at the top.
+    Onnx(&'a str),
+}
+
+const FILES_NAMED_MAX: usize = 10;
+
+impl<'a> Serves<'a> {
+    /// `files` are the names of the files at a model's top; folders do not
+    /// count. `handler.py` wins over ONNX files, which it may well load
+    /// itself; of several ONNX files `model.onnx` wins.
+    pub fn of(files: &[&'a str]) -> Result<Self, Invalid> {
+        if files.contains(&"handler.py") {
+            return Ok(Self::Handler);
+        }
+        let onnx: Vec<&str> = files.iter().copied().filter(|name| is_onnx(name)).collect();
+        match onnx.as_slice() {
+            [one] => Ok(Self::Onnx(one)),
+            many if many.contains(&"model.onnx") => Ok(Self::Onnx("model.onnx")),
+            [] => Err(Invalid::new(format!(
+                "the model has neither an .onnx file nor handler.py at its top, where it has {}",
+                list(files)
+            ))),
+            many => Err(Invalid::new(format!(
+                "the model has several .onnx files ({}) and none is called model.onnx",
+                list(many)
+            ))),
+        }
+    }
+
+    /// Of all paths of a model's tree.
+    pub fn of_tree(paths: impl Iterator<Item = &'a str>) -> Result<Self, Invalid> {
+        Self::of(&paths.filter(|path| !path.contains('/')).collect::<Vec<_>>())
+    }
+}
+
+pub fn is_onnx(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && end.eq_ignore_ascii_case("onnx"))
+}
+
+fn list(names: &[&str]) -> String {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    let shown = names.iter().take(FILES_NAMED_MAX).map(|name| name.escape_debug().to_string());
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "no files".to_owned(),
+        n if n > FILES_NAMED_MAX => format!("{shown} and {} more", n - FILES_NAMED_MAX),
+        _ => shown,
     }
 }
 
@@ -91,4 +147,34 @@ pub struct ModelList {
 pub struct ModelVersionList {
     /// Newest first.
     pub versions: Vec<ModelVersion>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(files: &[&str]) -> Result<String, String> {
+        Serves::of_tree(files.iter().copied()).map(|s| format!("{s:?}")).map_err(|e| e.0)
+    }
+
+    #[test]
+    fn the_one_that_is_meant_is_served() {
+        assert_eq!(of(&["b.onnx", "handler.py"]), Ok("Handler".into()));
+        assert_eq!(of(&["a.ONNX", "notes"]), Ok("Onnx(\"a.ONNX\")".into()));
+        assert_eq!(of(&["a.onnx", "model.onnx"]), Ok("Onnx(\"model.onnx\")".into()));
+        assert_eq!(
+            of(&["b.onnx", "a.onnx"]),
+            Err("the model has several .onnx files (a.onnx, b.onnx) and none is called model.onnx".into())
+        );
+    }
+
+    #[test]
+    fn what_lies_below_the_top_does_not_count() {
+        let neither = "the model has neither an .onnx file nor handler.py at its top, where it has ";
+        assert_eq!(of(&[]), Err(format!("{neither}no files")));
+        assert_eq!(of(&["src/handler.py", "src/m.onnx", ".onnx"]), Err(format!("{neither}.onnx")));
+        let many: Vec<String> = (10..22).map(|n| format!("f{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(of(&many).unwrap_err().ends_with("f18, f19 and 2 more"));
+    }
 }

@@ -17,7 +17,7 @@ use muonic_types::blob::{NewTree, TreeSummary};
 use muonic_types::cost::Flavor;
 use muonic_types::job::NewJob;
 use muonic_types::key::Principal;
-use muonic_types::{Cpu, Memory, Resources, Timestamp, UnitId};
+use muonic_types::{Cpu, Digest, Entry, Memory, Resources, Timestamp, UnitId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -126,7 +126,7 @@ pub struct Cloud {
     pub jobs: Arc<Jobs>,
     pub endpoints: Arc<Endpoints>,
     pub admission: Arc<Admission>,
-    pub blobs: Blobs,
+    pub blobs: Arc<Blobs>,
     pub events: Arc<Events>,
     pub routes: watch::Receiver<Arc<RouteTable>>,
     pub admin: Principal,
@@ -164,18 +164,31 @@ impl Cloud {
             admission.clone(),
             settings,
         ));
-        let endpoints = Arc::new(Endpoints::new(meta.clone(), clock.clone(), events.clone(), logs, admission.clone()));
+        let blobs = Arc::new(Blobs::new(meta.clone(), store.clone(), clock.clone()));
+        let endpoints =
+            Endpoints::new(meta.clone(), clock.clone(), events.clone(), logs, admission.clone(), blobs.clone());
+        let endpoints = Arc::new(endpoints);
         let running = CancellationToken::new();
         tokio::spawn(Dispatcher::new(jobs.clone(), engine.clone(), BTreeMap::new()).run(running.clone()));
         let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine.clone(), BTreeMap::new());
         tokio::spawn(releaser.run(running.clone()));
-        let blobs = Blobs::new(meta.clone(), store.clone(), clock.clone());
         Self { clock, engine, meta, store, keys, jobs, endpoints, admission, blobs, events, routes, admin, running }
     }
 
     pub async fn put_tree(&self, new: NewTree) -> Result<TreeSummary, Error> {
         let place = self.blobs.place_for_tree(&self.admin).await.expect("a place");
         self.blobs.put_tree(&self.admin, new, place).await
+    }
+
+    /// A tree of files with nothing in them.
+    pub async fn put_empty_files(&self, paths: &[&str]) -> TreeSummary {
+        let empty = Digest::of(b"");
+        let pack = bytes::Bytes::from(muonic_types::blob::pack_head(&empty, 0));
+        let pack = Box::pin(futures_util::stream::once(async { Ok(pack) }));
+        self.blobs.put_pack(&self.admin, pack).await.expect("a blob");
+        let entry =
+            |path: &&str| Entry { path: path.parse().expect("a path"), size: 0, digest: empty, executable: false };
+        self.put_tree(NewTree { entries: paths.iter().map(entry).collect() }).await.expect("a tree")
     }
 
     /// The caller that a unit is.
