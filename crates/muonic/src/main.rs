@@ -29,6 +29,8 @@ struct Cli {
 enum Program {
     Up(up::Args),
     /// Serve a model
+    // clap would call the path optional: engines give a unit in its place.
+    #[command(override_usage = "muonic serve [OPTIONS] <PATH>")]
     Serve(muonic_serve::Args),
     /// Supervise one task; started by engines
     #[command(hide = true)]
