@@ -52,7 +52,9 @@ fn a_taken_port_is_named_with_the_way_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = up(folder.path(), &["--listen", &address]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(stderr(&out).contains(&address) && stderr(&out).contains("--listen"), "{}", stderr(&out));
+    let said = stderr(&out);
+    assert!(said.contains(&format!("cannot listen on {address}: Address already in use")), "{said}");
+    assert!(said.ends_with("; choose another address with --listen, such as --listen 127.0.0.1:0\n"), "{said}");
 }
 
 #[test]

@@ -153,6 +153,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let error = resolve(Some(Path::new("/nowhere/python3")), cache.path()).unwrap_err().to_string();
         assert!(error.contains("/nowhere/python3") && error.contains("install python3"), "{error}");
+        assert!(error.ends_with("in the server's setting python.interpreter"), "{error}");
         let error = resolve(Some(Path::new("/bin/false")), cache.path()).unwrap_err().to_string();
         assert!(error.contains("does not work"), "{error}");
     }

@@ -62,7 +62,7 @@ pub struct Environment {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "no Python was found: {reason}; install python3 and python3-venv, or name an interpreter in the setting 'python'"
+        "no Python was found: {reason}; install python3 and python3-venv, or name an interpreter in the server's setting python.interpreter"
     )]
     NoPython { reason: String },
     /// The folder asks for something that cannot be had.
