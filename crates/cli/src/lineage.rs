@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::failure::{Exit, Outcome};
 use crate::render::screen::wrap;
-use crate::render::{Screen, human, one_line};
+use crate::render::{Screen, human, one_line, shell};
 
 /// However deep, so much of a label stands in a line.
 const LABEL_MIN: usize = 24;
@@ -123,7 +123,7 @@ fn detail(key: &str, value: &Value) -> Option<String> {
         ("files", Value::Number(n)) => n.as_u64().map(|n| human::count(n, "file")),
         ("command", Value::Array(words)) => {
             let words: Vec<_> = words.iter().map(plain).collect();
-            Some(format!("$ {}", words.join(" ")))
+            Some(format!("$ {}", shell::command(&words)))
         }
         ("metrics", Value::Object(all)) => {
             let all: Vec<_> = all

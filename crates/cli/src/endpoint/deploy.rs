@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Outcome};
 use crate::predict::{self, Body};
 use crate::render::screen::hanging;
-use crate::render::{Screen, one_line};
+use crate::render::{Screen, one_line, quoted};
 
 /// Serve a model version at a stable address
 ///
@@ -96,15 +96,6 @@ fn argument(body: Body, file: &str, words: impl Fn(&str) -> String) -> (String, 
     }
 }
 
-/// For a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::endpoint;
@@ -128,7 +119,6 @@ mod tests {
            for callers: muonic key create NAME --role invoker
 "
         );
-        assert_eq!(["it's", "[0]", "", "@a/b_c.json"].map(quoted), ["'it'\\''s'", "'[0]'", "''", "@a/b_c.json"]);
     }
 
     #[test]

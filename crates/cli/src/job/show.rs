@@ -5,7 +5,7 @@ use muonic_types::job::{Attempt, AttemptState, Exit, Job, JobState, StartEstimat
 
 use super::reason_parts;
 use crate::render::page::INDENT;
-use crate::render::{Page, Screen, Table, human, word};
+use crate::render::{Page, Screen, Table, human, shell, word};
 
 pub(super) fn table(jobs: &[Job], now: Timestamp, screen: Screen) -> String {
     let mut costs = human::usd_column(jobs.iter().map(|job| job.cost_usd));
@@ -50,7 +50,7 @@ pub(super) fn page(job: &Job, now: Timestamp, screen: Screen) -> String {
     // A rest is told by its reason already.
     let estimate = job.estimate.as_ref().filter(|_| job.not_before.is_none());
     page = page.maybe("starts", estimate.map(starts));
-    page.line("command", spec.command.join(" "))
+    page.line("command", shell::command(&spec.command))
         .line("resources", spec.resources)
         .maybe("inputs", pairs(spec.inputs.iter().map(|(channel, data)| format!("{channel}={data}")).collect()))
         .maybe("params", pairs(spec.params.iter().map(|(k, v)| format!("{k}={v}")).collect()))
@@ -172,6 +172,14 @@ attempts
   1       finished  4.5s  exit code 3
 "
         );
+    }
+
+    #[test]
+    fn a_command_can_be_copied_to_a_shell() {
+        let mut quoted = job(JobState::Queued);
+        quoted.spec.command = ["sh", "-c", "exit 3"].map(str::to_owned).to_vec();
+        let text = page(&quoted, "2026-11-03T12:00:05Z".parse().unwrap(), Screen::PIPE);
+        assert!(text.contains("  command       sh -c 'exit 3'\n"), "{text}");
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod clean;
 pub(crate) mod human;
 pub(crate) mod page;
 pub(crate) mod screen;
+pub(crate) mod shell;
 mod strip;
 pub(crate) mod table;
 
 pub(crate) use clean::{clean, one_line};
 pub(crate) use page::Page;
 pub(crate) use screen::Screen;
+pub(crate) use shell::quoted;
 pub(crate) use strip::Strip;
 pub(crate) use table::Table;
 
