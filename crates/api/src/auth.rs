@@ -21,7 +21,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Failure> {
     let token = bearer(request.headers())?;
     let principal = auth.authenticate(token).map_err(|(code, message)| {
-        Error::new(code, message).hint("'muonic up' printed the first key; DATA/local.json has it")
+        Error::new(code, message).hint("use a valid one: each start of 'muonic up' writes one into DATA/local.json")
     })?;
     request.extensions_mut().insert(principal);
     Ok(next.run(request).await)

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use muonic_client::Client;
-use muonic_types::Timestamp;
 use muonic_types::system::LocalFile;
+use muonic_types::{ErrorCode, Timestamp};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure, Result};
@@ -36,6 +36,19 @@ impl<'a> Context<'a> {
         }
         let (url, token) = find(self.global)?;
         Ok(self.client.get_or_init(|| Client::new(&url, &token)))
+    }
+
+    /// A failure with what is known here of its cause.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        let named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+        let from_file = !named(&self.global.server) && !named(&self.global.token);
+        match self.global.data_dir() {
+            Some(dir) if from_file && failure.code == Some(ErrorCode::Unauthenticated) => failure.hint(format!(
+                "the key came from {}: restart 'muonic up', which writes a valid one there",
+                dir.join("local.json").display()
+            )),
+            _ => failure,
+        }
     }
 
     /// The server, once it has answered to the key: before long work, so that

@@ -21,7 +21,8 @@ Exit codes:
   5    the server cannot be reached, or cannot answer now
   130  interrupted; a job or a release that was watched goes on
 
-An error is the last line on stderr. With --output json it is an object:
+An error is a line 'error: …' on stderr; a hint or the usage may follow it.
+With --output json the last line there is an object instead:
   {\"error\": {\"code\": …, \"message\": …, \"hint\": …, \"exit_code\": …}}
 with a code where the server gave one, and a hint where there is one.";
 

@@ -3,6 +3,7 @@
 use muonic_types::key::{Key, KeyCreated, NewKey, Role};
 use muonic_types::{KeyId, Name, Timestamp};
 
+use crate::confirm::confirmed;
 use crate::context::{Context, note};
 use crate::failure::{Exit, Outcome};
 use crate::parse;
@@ -56,7 +57,12 @@ pub struct LsArgs {}
 pub struct RevokeArgs {
     /// The key's id
     id: KeyId,
+    /// Do not ask, though it is the key that this command uses
+    #[arg(long)]
+    yes: bool,
 }
+
+const OWN: &str = "This command uses the key that it would revoke: nothing works with it afterwards.";
 
 impl KeyCommand {
     pub(crate) fn run(self, context: &Context) -> Outcome {
@@ -68,7 +74,12 @@ impl KeyCommand {
                 Ok(Exit::Ok)
             }
             Self::Revoke(args) => {
-                context.client()?.key_revoke(&args.id)?;
+                let client = context.client()?;
+                let own = client.key_id() == args.id.as_str();
+                if own && !args.yes && !confirmed(OWN, "Revoke it?", "the key in use is not revoked without a yes")? {
+                    return Ok(Exit::Ok);
+                }
+                client.key_revoke(&args.id)?;
                 context.show(&serde_json::json!({"revoked": args.id}), || format!("{} is revoked\n", args.id))?;
                 Ok(Exit::Ok)
             }

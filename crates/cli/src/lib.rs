@@ -10,6 +10,7 @@
 //! JSON is asked for, with both as one object.
 
 mod completions;
+mod confirm;
 mod context;
 mod cost;
 mod data;
@@ -87,6 +88,6 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => failure.print(global.output),
+        Err(failure) => context.explained(failure).print(global.output),
     }
 }

@@ -65,6 +65,11 @@ impl Client {
         &self.url
     }
 
+    /// The id of the key that it calls with.
+    pub fn key_id(&self) -> &str {
+        self.token.split_once('.').map_or("", |(id, _)| id)
+    }
+
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.json(self.send("GET", path, None)?)
     }

@@ -176,21 +176,38 @@ fn the_server_is_described_and_keys_are_kept() {
     let made = json(&server, &["key", "create", "reader", "--role", "viewer"]);
     let token = made["token"].as_str().expect("a token").to_owned();
     let id = made["id"].as_str().expect("an id").to_owned();
-    let as_reader = |words: &[&str]| {
+    let reader_at = |url: String, words: &[&str]| {
         let mut command = std::process::Command::new(MUONIC);
-        command.args(words).env("MUONIC_SERVER", server.local().url).env("MUONIC_TOKEN", &token);
+        command.args(words).env("MUONIC_SERVER", url).env("MUONIC_TOKEN", &token);
         command.output().expect("it starts")
     };
+    let as_reader = |words: &[&str]| reader_at(server.local().url, words);
+    let at_s3 = reader_at(server.local().s3_url, &["status"]);
+    assert_eq!(at_s3.status.code(), Some(5), "{at_s3:?}");
+    assert!(stderr(&at_s3).contains("is not a Muonic server") && !stderr(&at_s3).contains('<'), "{at_s3:?}");
     assert!(as_reader(&["status"]).status.success());
     let refused = as_reader(&["key", "ls"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     let listed = server.ok(&["key", "ls"]);
     assert!(listed.contains(&id) && !listed.contains(&token), "{listed}");
     server.ok(&["key", "revoke", &id]);
-    assert_eq!(as_reader(&["status"]).status.code(), Some(4));
+    let refused = as_reader(&["status"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stderr(&refused).ends_with("writes one into DATA/local.json\n"), "{refused:?}");
+
+    let other = json(&server, &["key", "create", "other", "--role", "admin"]);
+    let own = server.local().key_id;
+    fails(&server, &["key", "revoke", &own], 2, "the key in use is not revoked without a yes\nhint: add --yes\n");
+    server.ok(&["key", "revoke", &own, "--yes"]);
+    fails(&server, &["status"], 4, "local.json: restart 'muonic up', which writes a valid one there\n");
+    server.stop();
+    server.up();
+    assert_eq!(server.local().token, other["token"].as_str().expect("a token"));
+    server.ok(&["status"]);
 
     for shell in ["bash", "zsh", "fish"] {
-        assert!(server.ok(&["completions", shell]).contains("rollback"), "{shell}");
+        let script = server.ok(&["completions", shell]);
+        assert!(script.contains("rollback") && !script.contains("shim"), "{shell}");
     }
     fails(&server, &["data", "ls", "--output", "yaml"], 2, "json");
     fails(&server, &["serve", "/nowhere"], 2, "error: there is no file or folder /nowhere\n");

@@ -5,12 +5,12 @@ mod logs;
 mod show;
 mod wait;
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use muonic_types::endpoint::{Endpoint, NewRevision, RESOURCES};
 use muonic_types::{ErrorCode, Name, ReplicaId, Resources, VersionRef};
 
+use crate::confirm::confirmed;
 use crate::context::{Context, note};
 use crate::failure::{Exit, Failure, Outcome, Result};
 use crate::link::{Link, ask};
@@ -177,15 +177,9 @@ impl DeleteArgs {
     fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let endpoint = client.endpoint(&self.name)?;
-        if !self.yes {
-            note(plan(&endpoint));
-            if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-                return Err(Failure::bad_input(format!("{} is not deleted without a yes", self.name)).hint("add --yes"));
-            }
-            if !asked()? {
-                note("nothing was changed");
-                return Ok(Exit::Ok);
-            }
+        let refusal = || format!("{} is not deleted without a yes", self.name);
+        if !self.yes && !confirmed(&plan(&endpoint), "Delete it?", &refusal())? {
+            return Ok(Exit::Ok);
         }
         let mut endpoint = client.endpoint_delete(&self.name)?;
         let link = Link::new(context)?;
@@ -228,15 +222,6 @@ fn plan(endpoint: &Endpoint) -> String {
         crate::render::human::count(endpoint.revisions.len() as u64, "revision"),
         models.join(" ")
     )
-}
-
-fn asked() -> Result<bool> {
-    let failed = |e: std::io::Error| Failure::new(Exit::Failed, format!("the answer cannot be read: {e}"));
-    let mut stderr = std::io::stderr();
-    stderr.write_all(b"Delete it? [y/N] ").and_then(|()| stderr.flush()).map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ fn a_fetch_that_was_interrupted_leaves_nothing_in_the_way() {
             "/api/v1/blobs/pack" => {
                 let (bytes, whole) = (bytes.clone(), whole.clone());
                 Answer::Stream(Box::new(move |to| {
-                    let _ = write!(to, "{digest} {size}\n").and_then(|()| to.write_all(&bytes[1..]));
+                    let _ = writeln!(to, "{digest} {size}").and_then(|()| to.write_all(&bytes[1..]));
                     whole.wait();
                     let _ = to.write_all(&bytes[..1]);
                 }))
