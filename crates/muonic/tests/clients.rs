@@ -46,6 +46,30 @@ fn send_odd_requests(server: &Server, token: &str, select: [&str; 2], fixed: &[(
     text
 }
 
+/// As it is in README.md, with a file that is large enough for a multipart upload.
+#[test]
+fn the_example_with_boto3_works() {
+    let server = Server::start();
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let (_, rest) = readme.split_once("```python\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let local = server.local();
+    assert!(example.contains("http://127.0.0.1:7071"), "{example}");
+    let example = example.replace("http://127.0.0.1:7071", &local.s3_url);
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("input.json"), vec![b' '; 9 << 20]).expect("a file");
+    let check =
+        "s3.download_file('raw', 'input.json', 'back')\nassert open('back').read() == open('input.json').read()\n";
+    let out = Command::new(python())
+        .current_dir(&folder)
+        .env("AWS_ACCESS_KEY_ID", &local.key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &local.secret)
+        .args(["-c", &format!("{example}{check}")])
+        .output()
+        .expect("Python starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
 const FORBIDDEN: &str = "returned only 401/403";
 
 /// A property-based client at every operation of the document, with a key that
