@@ -3,8 +3,9 @@
 //! private door.
 //!
 //! One file per noun with one method per call; `upload` and `download` move
-//! whole folders, and `folder` is where a tree lands; `http` holds the
-//! connection, `retry` the bounded repetition of what is idempotent.
+//! whole folders, `folder` is where a tree lands, and `new_folder` one that
+//! has it whole or not at all; `http` holds the connection, `retry` the bounded
+//! repetition of what is idempotent.
 
 mod blobs;
 mod datasets;
