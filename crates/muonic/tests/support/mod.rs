@@ -12,6 +12,7 @@ use muonic_types::endpoint::{Endpoint, EndpointState};
 use muonic_types::job::{Job, JobSpec, NewJob};
 use muonic_types::system::LocalFile;
 use muonic_types::{JobId, Resources};
+use muonic_unit::limits::end_groups;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -226,7 +227,17 @@ impl Drop for Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        for folder in units_below(&self.data) {
+            let _ = end_groups(&folder.read_groups(), Duration::from_secs(5));
+        }
     }
+}
+
+/// The folders of all units whose data folder this is, also of those that are
+/// being removed.
+fn units_below(data: &Path) -> Vec<muonic_unit::Folder> {
+    let entries = fs::read_dir(data.join("local/units")).into_iter().flatten();
+    entries.filter_map(|e| Some(muonic_unit::Folder::new(e.ok()?.path()))).collect()
 }
 
 /// Processes whose command line or environment names this folder, apart from
