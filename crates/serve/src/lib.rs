@@ -9,6 +9,7 @@
 //! It needs nobody while it serves: when the server dies it stays up, and
 //! what it has to tell the server waits until there is one again.
 
+mod confined;
 mod environment;
 mod failure;
 mod http;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::confined::Confined;
 use crate::runtime::Runtime;
 use crate::runtime::handler::{Handler, Settings};
 use crate::runtime::onnx::Onnx;
@@ -105,15 +107,27 @@ pub struct LoadOptions {
 
 /// Loads the model at `path`; takes as long as the model takes.
 pub fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Arc<dyn Runtime>> {
+    load_within(path, options, || Ok(None))
+}
+
+/// Calls `confine` between what is not the model's own, the building of its
+/// environment, and the model itself.
+fn load_within(
+    path: &Path,
+    options: &LoadOptions,
+    confine: impl FnOnce() -> anyhow::Result<Option<Arc<Confined>>>,
+) -> anyhow::Result<Arc<dyn Runtime>> {
     match model::find(path)? {
         model::Kind::Onnx(file) => {
             let library = find_library(options.onnxruntime.as_deref())?;
+            confine()?;
             Ok(Arc::new(Onnx::load(&file, &library, options.threads)?))
         }
         model::Kind::Handler(folder) => {
             let folder = std::path::absolute(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
             let python = environment::python_for(&folder, &options.cache, options.python.as_deref())?;
-            Ok(Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max: options.log_bytes_max })?))
+            let (log_bytes_max, confined) = (options.log_bytes_max, confine()?);
+            Ok(Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max, confined })?))
         }
     }
 }

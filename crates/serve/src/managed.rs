@@ -15,11 +15,12 @@ use muonic_types::task::ReplicaSpec;
 use muonic_unit::{Folder, Launch};
 use tokio::net::UnixListener;
 
+use crate::confined::Confined;
 use crate::link::{Link, is_unwanted};
 use crate::listen::{Listener, serve};
 use crate::logs::Shipper;
 use crate::runtime::Runtime;
-use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Replica, Terminated, async_threads, load, router};
+use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Replica, Terminated, async_threads, load_within, router};
 
 /// A server may be away this long before the replica gives up telling it
 /// something; serving goes on meanwhile.
@@ -73,8 +74,8 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
 async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
     let mut terminated = Terminated::new()?;
     let prepared = {
-        let (link, work) = (link.clone(), folder.work());
-        tokio::task::spawn_blocking(move || prepare(&link, &work))
+        let (link, folder) = (link.clone(), folder.clone());
+        tokio::task::spawn_blocking(move || prepare(&link, &folder))
     };
     let prepared = tokio::select! {
         prepared = prepared => prepared.context("loading the model panicked")??,
@@ -120,7 +121,7 @@ async fn refused(ready: tokio::task::JoinHandle<Result<(), muonic_client::Error>
 }
 
 /// `None` where the server does not want this replica any more.
-fn prepare(link: &Link, work: &Path) -> anyhow::Result<Option<(ReplicaSpec, Arc<dyn Runtime>)>> {
+fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Arc<dyn Runtime>)>> {
     let spec = match link.persist(PATIENCE, |c| c.replica_claim(&link.id)) {
         Ok(spec) => spec,
         Err(e) if is_unwanted(&e) => {
@@ -129,11 +130,12 @@ fn prepare(link: &Link, work: &Path) -> anyhow::Result<Option<(ReplicaSpec, Arc<
         }
         Err(e) => return Err(anyhow::Error::new(e).context("cannot claim the replica")),
     };
-    let model = work.join("model");
+    let model = folder.work().join("model");
     std::fs::create_dir_all(&model).with_context(|| format!("cannot make {}", model.display()))?;
     link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &model, &()))
         .with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
-    let runtime = load(&model, &options(&link.launch, &spec))?;
+    let confine = || Ok(Some(Arc::new(Confined::enter(folder, &link.launch)?)));
+    let runtime = load_within(&model, &options(&link.launch, &spec), confine)?;
     Ok(Some((spec, runtime)))
 }
 

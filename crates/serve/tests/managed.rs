@@ -193,7 +193,12 @@ fn unit(dir: &Path) -> Folder {
     let path = dir.join("units").join("x".repeat(120)).join("replica.digits.3.1");
     std::fs::create_dir_all(&path).unwrap();
     let folder = Folder::new(path);
-    let settings = [("onnxruntime", common::library().to_string_lossy().into_owned()), ("python", common::python())];
+    let settings = [
+        ("onnxruntime", common::library().to_string_lossy().into_owned()),
+        ("python", common::python()),
+        // No engine is here to remove groups.
+        ("limits", "none".into()),
+    ];
     folder
         .write_launch(&Launch {
             version: Launch::VERSION,

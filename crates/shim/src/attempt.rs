@@ -152,11 +152,7 @@ impl Stage<'_> {
         let spec = &self.task.spec;
         let (finder, troubles) = Finder::new(&spec.metrics);
         troubles.iter().for_each(|trouble| self.log.note(trouble));
-        // An operator may forbid control groups by the setting.
-        let limiter = match self.link.launch.settings.get("limits").map(String::as_str) {
-            Some("none") => Limiter::none(),
-            _ => Limiter::probe(),
-        };
+        let limiter = Limiter::of(&self.link.launch);
         let watch_memory = spec.resources.memory.bytes > 0 && !limiter.limits_memory();
         if watch_memory {
             self.log.note("the kernel does not limit memory here; it is measured several times a second instead");

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::worker::{CallError, LogBudget, Script, Worker};
 use super::{Runtime, Stop, VALUE_COST};
+use crate::confined::Confined;
 use crate::environment::Python;
 use crate::failure::Failure;
 use crate::tensor::{Data, DataType, Port, Tensor, Texts};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub model: PathBuf,
     /// Bytes of the worker's prints that are kept.
     pub log_bytes_max: u64,
+    /// The limits that the worker is under, where it is under any.
+    pub confined: Option<Arc<Confined>>,
 }
 
 pub struct Handler {
@@ -222,8 +225,7 @@ fn start(
     budget: &Arc<LogBudget>,
 ) -> anyhow::Result<(Worker, Said)> {
     let python = settings.python.python.display();
-    let mut worker = Worker::spawn(&settings.python, script.path(), &settings.model, budget)
-        .with_context(|| format!("cannot run {python}"))?;
+    let mut worker = Worker::spawn(settings, script.path(), budget).with_context(|| format!("cannot run {python}"))?;
     let limit = Instant::now() + START_LIMIT;
     let frame = loop {
         // In short steps, so that the end of all is noticed.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::environment::Python;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+
+use super::handler::Settings;
+use crate::confined::Confined;
 
 /// Longest answer: room for a 64 MiB request's worth many times over.
 const JSON_BYTES_MAX: usize = 16 << 20;
@@ -42,6 +44,8 @@ pub struct Worker {
     child: Child,
     to: OwnedFd,
     from: OwnedFd,
+    /// With how many processes had been ended for want of memory before.
+    confined: Option<(Arc<Confined>, u64)>,
 }
 
 /// Copies what the worker prints to our own stderr, up to a total, so that a
@@ -85,7 +89,9 @@ impl LogBudget {
 impl Worker {
     /// Starts a worker. The kernel kills it when the calling *thread* ends, so
     /// call this from one that lives as long as the worker shall.
-    pub fn spawn(python: &Python, script: &Path, model: &Path, budget: &Arc<LogBudget>) -> io::Result<Self> {
+    pub fn spawn(settings: &Settings, script: &Path, budget: &Arc<LogBudget>) -> io::Result<Self> {
+        let Settings { python, model, confined, .. } = settings;
+        let confined = confined.as_ref().map(|c| (Arc::clone(c), c.oom_kills()));
         let mut path = python.bin.clone().into_os_string();
         if let Some(rest) = std::env::var_os("PATH") {
             path.push(":");
@@ -118,7 +124,7 @@ impl Worker {
             let _ = child.kill();
             return Err(io::Error::other("the worker has no pipes"));
         };
-        let worker = Self { child, to: to.into(), from: from.into() };
+        let worker = Self { child, to: to.into(), from: from.into(), confined };
         for fd in [&worker.to, &worker.from] {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
@@ -129,7 +135,14 @@ impl Worker {
 
     /// How it ended, where it has.
     pub fn ended(&mut self) -> Option<String> {
-        self.child.try_wait().ok().flatten().map(describe)
+        let status = self.child.try_wait().ok().flatten()?;
+        let is_killed = status.signal() == Some(Signal::SIGKILL as i32);
+        match &self.confined {
+            Some((confined, before)) if is_killed && confined.oom_kills() > *before => {
+                Some(confined.was_out_of_memory())
+            }
+            _ => Some(describe(status)),
+        }
     }
 
     pub fn send(&mut self, json: &[u8], binary: &[&[u8]], deadline: Instant) -> Result<(), CallError> {

@@ -39,16 +39,14 @@ impl Group {
         Ok(Entrance { files: self.places.iter().map(open).collect::<io::Result<_>>()? })
     }
 
+    /// Moves this process in; what it starts from now on is inside too.
+    pub fn enter(&self) -> io::Result<()> {
+        self.entrance()?.pass()
+    }
+
     /// How many processes the kernel has ended for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        self.places
-            .iter()
-            .filter_map(|(path, part)| match part {
-                Part::V2 { memory: true, .. } => count(&path.join("memory.events")),
-                Part::V1Memory => count(&path.join("memory.oom_control")),
-                _ => None,
-            })
-            .sum()
+        self.places.iter().map(|(path, _)| kills_in(path)).sum()
     }
 
     /// Sends SIGKILL to every process inside, once, and waits for nothing.
@@ -82,16 +80,17 @@ impl Entrance {
     /// Makes the command's process enter before it becomes the program, so
     /// that nothing it starts can be outside.
     pub fn attach(self, command: &mut Command) {
-        let enter = move || {
-            for file in &self.files {
-                // Writing 0 moves the writing process itself.
-                nix::unistd::write(file, b"0").map_err(io::Error::from)?;
-            }
-            Ok(())
-        };
         // SAFETY: between fork and exec only `write` is called, on descriptors
         // opened before; it allocates nothing and takes no lock.
-        unsafe { command.pre_exec(enter) };
+        unsafe { command.pre_exec(move || self.pass()) };
+    }
+
+    fn pass(&self) -> io::Result<()> {
+        for file in &self.files {
+            // Writing 0 moves the writing process itself.
+            nix::unistd::write(file, b"0").map_err(io::Error::from)?;
+        }
+        Ok(())
     }
 }
 
@@ -125,9 +124,20 @@ fn limit(path: &Path, part: Part, resources: &Resources) -> io::Result<()> {
     Ok(())
 }
 
-fn count(events: &Path) -> Option<u64> {
-    let text = fs::read_to_string(events).ok()?;
-    text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok())
+/// How many processes the kernel has ended for want of memory in the groups
+/// at these paths. None are counted where a group is gone.
+pub fn oom_kills(paths: &[PathBuf]) -> u64 {
+    paths.iter().filter(|p| is_ours(p)).map(|p| kills_in(p)).sum()
+}
+
+fn kills_in(path: &Path) -> u64 {
+    // Version 2 has the one file and version 1 the other, each only where the
+    // group limits memory.
+    let count = |events: &str| {
+        let text = fs::read_to_string(path.join(events)).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+    };
+    count("memory.events").or_else(|| count("memory.oom_control")).unwrap_or(0)
 }
 
 /// Ends every process in the groups at these paths and in those that a

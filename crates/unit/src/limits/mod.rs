@@ -3,7 +3,7 @@
 //! Three back ends, chosen once by trying them: control groups version 2,
 //! version 1, or none. On hybrid machines each part takes what works: memory
 //! from version 1 and the kill switch from version 2. Without a memory
-//! controller the supervisor itself watches how much memory the unit holds
+//! controller the shim itself watches how much memory its command holds
 //! ([`crate::processes::memory_held`]): an address-space limit (`RLIMIT_AS`)
 //! would break programs that reserve far more than they use, as Python's
 //! numeric libraries and every CUDA program do.
@@ -18,12 +18,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use muonic_types::Resources;
+use muonic_types::{Memory, Resources};
 
-pub use group::{Entrance, Group, end_groups, hold_processes};
+pub use group::{Entrance, Group, end_groups, hold_processes, oom_kills};
 use mounts::Mounts;
 
-use crate::Folder;
+use crate::{Folder, Launch};
 
 /// Every group made by Muonic begins with this, and nothing else is removed.
 pub(crate) const PREFIX: &str = "muonic-";
@@ -71,6 +71,15 @@ impl Limiter {
     /// few milliseconds.
     pub fn probe() -> Self {
         Mounts::read().map(|mounts| Self::among(&mounts)).unwrap_or_default()
+    }
+
+    /// What this launch may be limited by: an operator may forbid control
+    /// groups by the setting.
+    pub fn of(launch: &Launch) -> Self {
+        match launch.settings.get("limits").map(String::as_str) {
+            Some("none") => Self::none(),
+            _ => Self::probe(),
+        }
     }
 
     /// Limits nothing by itself, as on a machine without control groups.
@@ -121,7 +130,7 @@ impl Limiter {
         };
         let (memory, memory_how) = by(
             |p| matches!(p, Part::V1Memory | Part::V2 { memory: true, .. }),
-            "no writable memory controller: the supervisor measures memory several times a second and stops what uses too much",
+            "no writable memory controller: a job's memory is measured several times a second, and it is stopped where it uses too much; a model's is only reserved",
         );
         let (cpu, cpu_how) = by(
             |p| matches!(p, Part::V1Cpu | Part::V2 { cpu: true, .. }),
@@ -149,6 +158,12 @@ impl Limiter {
         }
         Group::make(places, resources)
     }
+}
+
+/// What the kernel did to one that used too much: the part of a sentence that
+/// follows its name.
+pub fn was_out_of_memory(memory: Memory) -> String {
+    format!("was ended by the kernel: it used more memory than memory={memory}")
 }
 
 /// The least memory limit that the groups of this process already have, or
@@ -213,7 +228,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    use muonic_types::{Cpu, Memory};
+    use muonic_types::Cpu;
 
     use super::*;
 
@@ -312,6 +327,7 @@ mod tests {
         group.entrance().unwrap().attach(&mut command);
         command.spawn().unwrap().wait().unwrap();
         assert!(group.oom_kills() > 0);
+        assert_eq!(oom_kills(&Folder::new(dir.path()).read_groups()), group.oom_kills());
         group.end(Duration::from_secs(20)).unwrap();
     }
 }
