@@ -242,10 +242,11 @@ impl Inner {
         if !(folder.is_done() || folder.has_begun() || folder.file("pid").exists()) {
             return Ok(UnitState::Unstarted);
         }
+        let shortage = ending::shortage(unit, folder);
         if !ending::end(folder)? {
             return Ok(UnitState::Running);
         }
-        let how = "its supervisor is gone".to_owned();
+        let how = watch::describe(None, shortage);
         inner.units().insert(unit.clone(), Watched::gone(&how));
         Ok(UnitState::Ended(how))
     }

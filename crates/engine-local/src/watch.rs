@@ -134,7 +134,7 @@ impl Process {
 
     /// Until it has ended, or its lock is worth a look; then how it ended,
     /// where that is known.
-    async fn watch(&mut self, unit: &UnitId) -> Option<String> {
+    async fn watch(&mut self, unit: &UnitId) -> Option<WaitIdStatus> {
         let ended = match self {
             Self::Started(process) => exited(process).await,
             Self::Found(process) => match tokio::time::timeout(LOOK, exited(process)).await {
@@ -148,7 +148,7 @@ impl Process {
         };
         *self = Self::Unknown;
         match ended {
-            Ok(how) => how,
+            Ok(status) => status,
             Err(e) => {
                 tracing::warn!(%unit, error = %e, "a supervisor cannot be waited for; its lock is looked at instead");
                 tokio::time::sleep(LOOK).await;
@@ -159,33 +159,37 @@ impl Process {
 }
 
 async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut supervisor: Process) {
-    let mut how = String::from("its supervisor is gone");
-    loop {
-        if let Some(status) = supervisor.watch(&unit).await {
-            how = status;
+    let mut status = None;
+    let shortage = loop {
+        if let Some(ended) = supervisor.watch(&unit).await {
+            status = Some(ended);
         }
-        let ending = folder.clone();
+        let (ending, whose) = (folder.clone(), unit.clone());
         let ended = tokio::task::spawn_blocking(move || {
             // Another supervisor may hold it: two servers may each have
             // launched one, and the lock chose.
-            if ending.path().exists() && ending.is_locked()? { Ok(false) } else { ending::end(&ending) }
+            if ending.path().exists() && ending.is_locked()? {
+                return Ok((false, None));
+            }
+            let shortage = ending::shortage(&whose, &ending);
+            Ok::<_, io::Error>((ending::end(&ending)?, shortage))
         })
         .await;
         match ended {
-            Ok(Ok(true)) => break,
-            Ok(Ok(false)) if matches!(supervisor, Process::Unknown) => supervisor = Process::found(&folder),
-            Ok(Ok(false)) => (),
-            Ok(Err(_)) if !folder.path().exists() => break,
+            Ok(Ok((true, shortage))) => break shortage,
+            Ok(Ok((false, _))) if matches!(supervisor, Process::Unknown) => supervisor = Process::found(&folder),
+            Ok(Ok((false, _))) => (),
+            Ok(Err(_)) if !folder.path().exists() => break None,
             Ok(Err(e)) => {
                 tracing::warn!(%unit, error = %e, "the processes of a dead supervisor could not be ended; trying again");
                 tokio::time::sleep(RETRY).await;
             }
             Err(_) => return,
         }
-    }
+    };
     let Some(inner) = inner.upgrade() else { return };
     if let Some(watched) = inner.units().get_mut(&unit) {
-        watched.state = State::Ended(how);
+        watched.state = State::Ended(describe(status.as_ref(), shortage));
         if let Some(killer) = watched.killer.take() {
             killer.abort();
         }
@@ -193,27 +197,31 @@ async fn until_ended(inner: Weak<Inner>, unit: UnitId, folder: Folder, mut super
     inner.tick();
 }
 
-/// Waits for a process to end and reaps it where it is our child; says how it
-/// ended, where that is known.
-async fn exited(process: &Arc<OwnedFd>) -> io::Result<Option<String>> {
+/// Waits for a process to end and reaps it where it is our child; answers how
+/// it ended, where that is known.
+async fn exited(process: &Arc<OwnedFd>) -> io::Result<Option<WaitIdStatus>> {
     // SAFETY: the `Arc` keeps this one descriptor open and unchanged for as
     // long as the registration lives.
     let readable = unsafe { AsyncFd::register_with_interest(process.clone(), Interest::READABLE)? };
     let _ready = readable.readable().await?;
-    Ok(match waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-        Ok(Some(status)) => Some(describe(&status)),
-        // Not our child: another server started it.
-        Ok(None) | Err(_) => None,
-    })
+    // It fails where another server started it: not our child.
+    Ok(waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).unwrap_or_default())
 }
 
-fn describe(status: &WaitIdStatus) -> String {
-    if let Some(signal) = status.terminating_signal() {
-        let name = Named::try_from(signal).map_or("unknown", Named::as_str);
-        return format!("its supervisor was killed by signal {signal} ({name})");
+/// How a supervisor ended. That its memory ran out tells more than a signal,
+/// but one that exited had something else to say.
+pub fn describe(status: Option<&WaitIdStatus>, shortage: Option<String>) -> String {
+    if let Some(code) = status.and_then(WaitIdStatus::exit_status) {
+        return format!("its supervisor exited with code {code}");
     }
-    match status.exit_status() {
-        Some(code) => format!("its supervisor exited with code {code}"),
+    if let Some(shortage) = shortage {
+        return shortage;
+    }
+    match status.and_then(WaitIdStatus::terminating_signal) {
+        Some(signal) => {
+            let name = Named::try_from(signal).map_or("unknown", Named::as_str);
+            format!("its supervisor was killed by signal {signal} ({name})")
+        }
         None => "its supervisor is gone".to_owned(),
     }
 }

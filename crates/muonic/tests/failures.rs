@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use muonic_types::endpoint::{EndpointState, NewEndpoint, NewRevision};
 use muonic_types::job::{Exit, JobState};
+use muonic_types::{Memory, Name, Resources};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{Server, finished, log_of, processes_below, ready, run, shell, small, until, upload, write};
@@ -223,6 +226,91 @@ fn a_model_that_cannot_be_served_fails_its_release_with_a_sentence() {
             .then(|| endpoint.revisions[0].reason.clone().expect("a reason"))
     });
     assert!(reason.contains("model.onnx"), "{reason}");
+}
+
+/// Deploys a model of one file.
+fn deploy(client: &muonic_client::Client, name: &Name, file: &str, content: &[u8], resources: Resources) {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &[(file, content)]);
+    let tree = upload(client, folder.path()).expect("uploaded");
+    client.model_register(name, tree.digest).expect("registered");
+    let model = format!("{name}@1").parse().expect("a version");
+    let revision = NewRevision { model, replicas: Some(1), resources: Some(resources) };
+    client.endpoint_create(&NewEndpoint { name: name.clone(), revision }).expect("deployed");
+}
+
+/// The control groups of every replica of this endpoint.
+fn groups_of(server: &Server, name: &Name) -> Vec<PathBuf> {
+    let mine = format!("replica.{name}.");
+    let units = std::fs::read_dir(server.data.join("local/units")).expect("units").flatten();
+    let units = units.filter(|e| e.file_name().to_string_lossy().starts_with(&mine));
+    units.flat_map(|e| muonic_unit::Folder::new(e.path()).read_groups()).collect()
+}
+
+fn no_limit_of_memory_here() -> bool {
+    let none = !muonic_unit::Limiter::probe().limits_memory();
+    if none {
+        eprintln!("not tried: no memory controller here");
+    }
+    none
+}
+
+#[test]
+fn a_model_that_takes_more_memory_than_asked_for_fails_its_release_and_says_so() {
+    if no_limit_of_memory_here() {
+        return;
+    }
+    let server = Server::start();
+    let client = server.client();
+    let handler = b"class Handler:\n def __init__(self, path): self.x = bytearray(b'x' * (300 << 20))\n def predict(self, inputs): return {}\n";
+    let onnx = std::fs::read(support::model_file("double.onnx")).expect("the test model");
+    // The one is in a process of its own, the other in the replica's.
+    for (name, file, content, mib) in [("worker", "handler.py", &handler[..], 128), ("whole", "model.onnx", &onnx, 4)] {
+        let name: Name = name.parse().expect("a name");
+        deploy(&client, &name, file, content, Resources { memory: Memory::mib(mib), ..small() });
+        let mut groups = Vec::new();
+        let reason = until("the release is given up", || {
+            groups.extend(groups_of(&server, &name));
+            let endpoint = client.endpoint(&name).ok()?;
+            (endpoint.state == EndpointState::Failed).then(|| endpoint.revisions[0].reason.clone().expect("a reason"))
+        });
+        let wanted = format!("was ended by the kernel: it used more memory than memory={mib}Mi");
+        assert!(reason.contains(&wanted), "{reason}");
+        assert!(!groups.is_empty());
+        until("its groups are gone", || groups.iter().all(|g| !g.exists()).then_some(()));
+    }
+}
+
+#[test]
+fn a_replica_serves_within_its_limits_and_its_groups_go_with_its_endpoint() {
+    if no_limit_of_memory_here() {
+        return;
+    }
+    let server = Server::start();
+    let client = server.client();
+    let name: Name = "grows".parse().expect("a name");
+    let handler = b"class Handler:\n def __init__(self, path): pass\n def predict(self, inputs): return {'n': len(b'x' * (300 << 20))}\n";
+    deploy(&client, &name, "handler.py", handler, small());
+    let first = ready(&client, "grows").replicas[0].id.clone();
+    let groups = groups_of(&server, &name);
+    let pid = pid_in(&server.unit_folder(&format!("replica.{first}")).file("pid")).expect("a pid");
+    let inside = |group: &PathBuf| std::fs::read_to_string(group.join("cgroup.procs")).expect("a group");
+    for group in &groups {
+        let pids = inside(group);
+        assert!(pids.lines().any(|l| l == pid.to_string()) && pids.lines().count() >= 2, "{group:?}: {pids}");
+    }
+    assert!(!groups.is_empty());
+    // Version 1 ends the worker alone, version 2 the whole replica.
+    let error = client.infer(&name, &serde_json::json!({"inputs": []})).expect_err("too much").to_string();
+    let wanted = "was ended by the kernel: it used more memory than memory=128Mi";
+    until("it is said why", || {
+        let replicas = client.endpoint(&name).ok()?.replicas;
+        let told =
+            replicas.iter().filter_map(|r| r.reason.as_deref()).chain([error.as_str()]).any(|r| r.contains(wanted));
+        told.then_some(())
+    });
+    client.endpoint_delete(&name).expect("deleted");
+    until("its groups are gone", || groups.iter().all(|g| !g.exists()).then_some(()));
 }
 
 #[test]
