@@ -111,10 +111,6 @@ impl Limiter {
         self.places.iter().any(|p| matches!(p.part, Part::V1Memory | Part::V2 { memory: true, .. }))
     }
 
-    pub fn limits_cpu(&self) -> bool {
-        self.places.iter().any(|p| matches!(p.part, Part::V1Cpu | Part::V2 { cpu: true, .. }))
-    }
-
     /// What works here, for `muonic doctor`.
     pub fn abilities(&self) -> Vec<Ability> {
         let by = |wanted: fn(&Part) -> bool, without: &str| match self.places.iter().find(|p| wanted(&p.part)) {
@@ -134,7 +130,7 @@ impl Limiter {
         );
         let (cpu, cpu_how) = by(
             |p| matches!(p, Part::V1Cpu | Part::V2 { cpu: true, .. }),
-            "no writable cpu controller: work may use more cores than it asked for",
+            "no writable cpu controller: jobs may use more cores than they asked for",
         );
         let (tree, tree_how) = by(
             |p| matches!(p, Part::V2 { .. } | Part::V1Freezer),
