@@ -302,7 +302,7 @@ async fn says_why_it_cannot_serve() {
     for (files, error) in [
         (
             vec![("readme.txt", b"x".to_vec())],
-            "the model has neither an .onnx file nor handler.py at its top; it has readme.txt",
+            "the model has neither an .onnx file nor handler.py at its top, where it has readme.txt",
         ),
         (vec![("model.onnx", b"x".to_vec())], "the ONNX model model.onnx cannot be loaded: "),
         (
@@ -340,7 +340,8 @@ async fn faults_of_the_server_are_waited_out() {
         async move {
             if first {
                 let body = muonic_types::ErrorBody::new(muonic_types::ErrorCode::Internal, "a fault");
-                return (http::StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response();
+                let named = [(SERVER_HEADER, "ours")];
+                return (http::StatusCode::INTERNAL_SERVER_ERROR, named, Json(body)).into_response();
             }
             next.run(request).await
         }
