@@ -1,6 +1,5 @@
 //! Fetching a dataset, cut short.
 
-use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
