@@ -250,7 +250,7 @@ fn groups_of(server: &Server, name: &Name) -> Vec<PathBuf> {
 fn no_limit_of_memory_here() -> bool {
     let none = !muonic_unit::Limiter::probe().limits_memory();
     if none {
-        eprintln!("not tried: no memory controller here");
+        println!("not tried: no memory controller here");
     }
     none
 }
