@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use muonic_types::UnitId;
-use muonic_unit::{Folder, UNIT_DIR_VARIABLE, UNIT_VARIABLE};
+use muonic_unit::{Folder, UNIT_DIR_VARIABLE, UNIT_VARIABLE, is_for_all};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
@@ -22,44 +22,15 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// Launch setting: numbers of the graphics processors given to the unit.
 pub const GPUS_SETTING: &str = "gpus";
 
-/// What of the server's environment a supervisor needs: where programs and
-/// the user's folders are, how packages are fetched, and where drivers lie.
-/// All else, such as the server's own secrets, stays out.
-const KEPT: [&str; 28] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "LD_LIBRARY_PATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "MUONIC_ONNXRUNTIME",
-    "RUST_LOG",
-    "RUST_BACKTRACE",
-    "CUDA_HOME",
-    "CUDA_PATH",
-];
-const KEPT_BEGINNINGS: [&str; 6] = ["LC_", "PIP_", "UV_", "PYENV_", "NVIDIA_", "CUDA_DEVICE_"];
+/// What a supervisor needs of the server's environment beside what is for
+/// all: its caches, how packages are fetched, and how it logs. The rest, such
+/// as the server's own secrets, stays out.
+const KEPT: [&str; 5] = ["TMPDIR", "XDG_CACHE_HOME", "MUONIC_ONNXRUNTIME", "RUST_LOG", "RUST_BACKTRACE"];
+const KEPT_BEGINNINGS: [&str; 5] = ["PIP_", "UV_", "PYENV_", "NVIDIA_", "CUDA_DEVICE_"];
 
 fn is_kept(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
-    KEPT.contains(&name) || KEPT_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    is_for_all(name) || KEPT.contains(&name) || KEPT_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Starts the unit's supervisor and answers a descriptor of its process.

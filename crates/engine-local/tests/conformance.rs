@@ -3,16 +3,22 @@
 use muonic_engine_local::{Config, Local};
 use muonic_ports::conformance::engine::{Harness, run_all};
 
+const HELPER: &str = env!("CARGO_BIN_EXE_muonic-unit-helper");
+
+fn config(dir: &std::path::Path, exe: &str) -> Config {
+    Config {
+        units: dir.join("units"),
+        cache: dir.join("cache"),
+        server_file: dir.join("server"),
+        exe: exe.into(),
+        capacity: None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_local_engine_keeps_the_contract_of_engines() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        units: dir.path().join("units"),
-        cache: dir.path().join("cache"),
-        server_file: dir.path().join("server"),
-        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
-        capacity: None,
-    };
+    let config = config(dir.path(), HELPER);
     let open = || Box::new(Local::new(config.clone()).unwrap()) as Box<dyn muonic_ports::Engine>;
     run_all(&Harness { open: &open, scratch: dir.path().to_owned() }).await;
 }
@@ -21,13 +27,7 @@ async fn the_local_engine_keeps_the_contract_of_engines() {
 async fn a_program_that_does_not_start_is_an_error_with_its_name() {
     use muonic_ports::Engine;
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        units: dir.path().join("units"),
-        cache: dir.path().join("cache"),
-        server_file: dir.path().join("server"),
-        exe: "/nowhere/muonic".into(),
-        capacity: None,
-    };
+    let config = config(dir.path(), "/nowhere/muonic");
     let local = Local::new(config).unwrap();
     let launch = muonic_ports::engine::Launch {
         unit: "task.t-1.1".parse().unwrap(),
@@ -46,13 +46,7 @@ async fn a_launch_that_was_cut_short_is_listed_and_can_be_forgotten() {
     use muonic_ports::Engine;
     use muonic_ports::engine::{UnitState, UnitStatus};
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        units: dir.path().join("units"),
-        cache: dir.path().join("cache"),
-        server_file: dir.path().join("server"),
-        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
-        capacity: None,
-    };
+    let config = config(dir.path(), HELPER);
     // The server died between making the folder and starting the supervisor.
     std::fs::create_dir_all(config.units.join("task.t-1.1")).unwrap();
     let local = Local::new(config.clone()).unwrap();
@@ -81,13 +75,7 @@ async fn a_unit_ends_with_its_lock_whatever_has_the_number_of_its_supervisor() {
     use muonic_unit::{Folder, UNIT_DIR_VARIABLE};
     use std::process::Stdio;
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        units: dir.path().canonicalize().unwrap().join("units"),
-        cache: dir.path().join("cache"),
-        server_file: dir.path().join("server"),
-        exe: env!("CARGO_BIN_EXE_muonic-unit-helper").into(),
-        capacity: None,
-    };
+    let config = config(&dir.path().canonicalize().unwrap(), HELPER);
     let folder = Folder::new(config.units.join("task.t-1.1"));
     std::fs::create_dir_all(folder.path()).unwrap();
     // This process holds the lock, as a supervisor that has just taken over;

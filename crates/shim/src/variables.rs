@@ -1,40 +1,17 @@
 //! The environment of the user's command: what SageMaker's, Vertex AI's and
 //! our own scripts look for.
 //!
-//! The base is small and named here; nothing else of the shim's environment
-//! goes on. The user's own variables win, except those by which a unit's
+//! The base is small and named in `muonic_unit`; nothing else of the shim's
+//! environment goes on. The user's own variables win, except those by which a unit's
 //! processes are found.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use muonic_types::task::TaskSpec;
-use muonic_unit::{Launch, UNIT_DIR_VARIABLE, UNIT_VARIABLE};
+use muonic_unit::{Launch, UNIT_DIR_VARIABLE, UNIT_VARIABLE, is_for_all};
 use serde_json::{Value, json};
 
-/// Taken over from the shim's own environment.
-const KEPT: [&str; 20] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "CUDA_HOME",
-];
 /// Longest folder for temporary files: programs put Unix sockets there,
 /// whose whole path may have 107 bytes.
 const TMPDIR_BYTES_MAX: usize = 60;
@@ -52,8 +29,7 @@ pub struct About<'a> {
 }
 
 pub fn variables(about: &About<'_>, own: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    let mut vars: BTreeMap<String, String> =
-        own.filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_")).collect();
+    let mut vars: BTreeMap<String, String> = own.filter(|(name, _)| is_for_all(name)).collect();
     let spec = &about.task.spec;
     vars.entry("LANG".into()).or_insert_with(|| "C.UTF-8".into());
     let temporary = text(&about.work.join("tmp"));

@@ -8,12 +8,14 @@ pub mod limits;
 pub mod processes;
 mod remove;
 mod socket;
+mod variables;
 
 pub use folder::{Folder, Launch, Lock};
 pub use leftovers::end_leftovers;
 pub use limits::Limiter;
 pub use remove::remove_tree;
 pub use socket::socket_path;
+pub use variables::is_for_all;
 
 /// Variable that every process of a unit carries: the unit's id.
 pub const UNIT_VARIABLE: &str = "MUONIC_UNIT";
