@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use muonic_services::Error;
 use muonic_types::key::Principal;
 use muonic_types::{ErrorCode, Object};

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use muonic_services::Error;
 use muonic_types::ErrorCode;
 

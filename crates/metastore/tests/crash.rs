@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muonic_ports::Metastore;
 use muonic_ports::metastore::{Admission, Blobs, Finish, JobFilter, Jobs, Keys, Models, NewJobRecord, Next};
-use muonic_ports::object_store::Blob;
+use muonic_ports::blob_store::Blob;
 use muonic_types::blob::TreeSummary;
 use muonic_types::job::{AttemptState, Exit, JobState};
 use muonic_types::key::{Key, Role};

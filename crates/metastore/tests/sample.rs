@@ -10,7 +10,7 @@ use muonic_ports::metastore::{
     Admission, Blobs, Buckets, Datasets, Endpoints, Finish, Jobs, Keys, Models, NewJobRecord, NewRevisionRecord, Next,
     ObjectRecord, ReplicaRecord,
 };
-use muonic_ports::object_store::Blob;
+use muonic_ports::blob_store::Blob;
 use muonic_types::blob::TreeSummary;
 use muonic_types::endpoint::ReplicaState;
 use muonic_types::job::{Exit, MetricPoint, Phase};

@@ -14,7 +14,7 @@ use muonic_api::{Metrics, Services};
 use muonic_engine_local::Local;
 use muonic_gateway::Gateway;
 use muonic_listen::{Limits, Linger, Listener};
-use muonic_ports::{Clock, Engine, Logs, Metastore, ObjectStore, SystemClock};
+use muonic_ports::{Clock, Engine, Logs, Metastore, BlobStore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::system::Place;
 use muonic_services::{self as services, Admission, Dispatcher, Events, Keys, Releaser};
@@ -94,7 +94,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     // The backends behind the ports.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
-    let store: Arc<dyn ObjectStore> = Arc::new(muonic_store::open(&folder.join("store"))?);
+    let store: Arc<dyn BlobStore> = Arc::new(muonic_store::open(&folder.join("store"))?);
     let logs: Arc<dyn Logs> = Arc::new(muonic_store::open_logs(&folder.join("logs"))?);
     // New at each start: a copy of the data folder makes another server.
     let id = Digest::of(&MasterKey::generate()?.0).hex();

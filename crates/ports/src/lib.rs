@@ -2,6 +2,7 @@
 //! backend lives behind one of them and passes its conformance suite
 //! (`muonic_ports::conformance`, feature `conformance`).
 
+pub mod blob_store;
 mod clock;
 pub mod engine;
 mod error;
@@ -13,6 +14,7 @@ pub mod routes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use blob_store::BlobStore;
 pub use clock::{Clock, SystemClock};
 pub use engine::Engine;
 pub use error::{Error, Result};

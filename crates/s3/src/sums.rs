@@ -12,7 +12,7 @@ use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::dto::Checksum;

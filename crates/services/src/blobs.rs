@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use muonic_ports::object_store::{Blob, ByteStream};
-use muonic_ports::{Clock, Metastore, ObjectStore};
+use muonic_ports::blob_store::{Blob, ByteStream};
+use muonic_ports::{Clock, Metastore, BlobStore};
 use muonic_types::blob::{
     DIGESTS_MAX, Digests, MissingBlobs, NewTree, PACK_HEAD_MAX, PackStored, TreeBody, TreeSummary, pack_head,
     parse_pack_head,
@@ -36,7 +36,7 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Blobs {
     meta: Arc<dyn Metastore>,
-    store: Arc<dyn ObjectStore>,
+    store: Arc<dyn BlobStore>,
     clock: Arc<dyn Clock>,
     trees: Arc<Semaphore>,
     packs: Arc<Semaphore>,
@@ -46,7 +46,7 @@ pub struct Blobs {
 pub struct TreePlace(#[allow(dead_code)] OwnedSemaphorePermit);
 
 impl Blobs {
-    pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn BlobStore>, clock: Arc<dyn Clock>) -> Self {
         let (trees, packs) = (Arc::new(Semaphore::new(TREES_MAX)), Arc::new(Semaphore::new(PACKS_MAX)));
         Self { meta, store, clock, trees, packs }
     }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use muonic_ports::metastore::{Listing, ObjectRecord};
-use muonic_ports::object_store::ByteStream;
-use muonic_ports::{Clock, Metastore, ObjectStore};
+use muonic_ports::blob_store::ByteStream;
+use muonic_ports::{Clock, Metastore, BlobStore};
 use muonic_types::key::Principal;
 use muonic_types::{ErrorCode, Timestamp};
 
@@ -24,7 +24,7 @@ pub const PAGE_MAX: u32 = 1000;
 
 pub struct Buckets {
     meta: Arc<dyn Metastore>,
-    store: Arc<dyn ObjectStore>,
+    store: Arc<dyn BlobStore>,
     clock: Arc<dyn Clock>,
 }
 
@@ -56,7 +56,7 @@ pub struct Page {
 }
 
 impl Buckets {
-    pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn BlobStore>, clock: Arc<dyn Clock>) -> Self {
         Self { meta, store, clock }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muonic_ports::Logs;
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use muonic_types::UnitId;
 
 use crate::Events;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muonic_ports::engine::Feature;
-use muonic_ports::object_store::StoreHealth;
-use muonic_ports::{Engine, Metastore, ObjectStore};
+use muonic_ports::blob_store::StoreHealth;
+use muonic_ports::{Engine, Metastore, BlobStore};
 use muonic_types::key::Principal;
 use muonic_types::system::{Check, CheckResult, DoctorReport, Status};
 use muonic_types::{ErrorCode, Timestamp};
@@ -37,7 +37,7 @@ pub type MachineChecks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
 
 pub struct System {
     meta: Arc<dyn Metastore>,
-    store: Arc<dyn ObjectStore>,
+    store: Arc<dyn BlobStore>,
     engine: Arc<dyn Engine>,
     admission: Arc<Admission>,
     place: Place,
@@ -48,7 +48,7 @@ pub struct System {
 impl System {
     pub fn new(
         meta: Arc<dyn Metastore>,
-        store: Arc<dyn ObjectStore>,
+        store: Arc<dyn BlobStore>,
         engine: Arc<dyn Engine>,
         admission: Arc<Admission>,
         place: Place,

@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use muonic_types::blob::{Digests, NewTree, pack_head};
 use muonic_types::{Digest, Entry, ErrorCode};
 use proptest::prelude::*;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use muonic_ports::object_store::{Blob, ByteStream, StoreHealth};
-use muonic_ports::{ObjectStore, Result};
+use muonic_ports::blob_store::{Blob, ByteStream, StoreHealth};
+use muonic_ports::{BlobStore, Result};
 use muonic_services::System;
 use muonic_services::system::Place;
 use muonic_types::{Digest, ErrorCode, Timestamp};
@@ -21,7 +21,7 @@ struct Ill {
 }
 
 #[async_trait]
-impl ObjectStore for Ill {
+impl BlobStore for Ill {
     async fn put(&self, _: ByteStream, _: Option<Digest>) -> Result<Blob> {
         unreachable!()
     }

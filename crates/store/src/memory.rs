@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use muonic_ports::object_store::{Blob, ByteStream, StoreHealth};
-use muonic_ports::{Error, Logs, ObjectStore, Result};
+use muonic_ports::blob_store::{Blob, ByteStream, StoreHealth};
+use muonic_ports::{Error, Logs, BlobStore, Result};
 use muonic_types::{Digest, UnitId};
 
 use crate::logs::unseen;
@@ -39,7 +39,7 @@ fn check(bytes: &[u8], expect: Option<&Digest>) -> Result<Digest> {
 }
 
 #[async_trait]
-impl ObjectStore for MemoryStore {
+impl BlobStore for MemoryStore {
     async fn put(&self, mut body: ByteStream, expect: Option<Digest>) -> Result<Blob> {
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {

@@ -9,12 +9,12 @@ use muonic_store::{MemoryLogs, MemoryStore};
 async fn blobs_on_disk() {
     let root = tempfile::tempdir().expect("a folder");
     let store = muonic_store::open(root.path()).expect("open");
-    conformance::object_store::suite(Arc::new(store)).await;
+    conformance::blob_store::suite(Arc::new(store)).await;
 }
 
 #[tokio::test]
 async fn blobs_in_memory() {
-    conformance::object_store::suite(Arc::new(MemoryStore::new())).await;
+    conformance::blob_store::suite(Arc::new(MemoryStore::new())).await;
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use muonic_ports::ObjectStore;
-use muonic_ports::conformance::object_store::{collect, noise, pieces};
+use muonic_ports::BlobStore;
+use muonic_ports::conformance::blob_store::{collect, noise, pieces};
 use muonic_types::Digest;
 
 const ROUNDS: u64 = 25;
@@ -22,7 +22,7 @@ const SEED: &str = "MUONIC_SEED";
 async fn child() {
     let Some(root) = std::env::var_os(ROOT) else { return };
     let seed: u64 = std::env::var(SEED).expect("a seed").parse().expect("a number");
-    let store: Arc<dyn ObjectStore> = Arc::new(muonic_store::open(Path::new(&root)).expect("open"));
+    let store: Arc<dyn BlobStore> = Arc::new(muonic_store::open(Path::new(&root)).expect("open"));
     // Endless: only the kill ends it.
     join_all((0..4u64).map(|writer| {
         let store = store.clone();
@@ -41,7 +41,7 @@ async fn child() {
     .await;
 }
 
-async fn put(store: &dyn ObjectStore, seed: u64, writer: u64) -> Vec<(Digest, u64)> {
+async fn put(store: &dyn BlobStore, seed: u64, writer: u64) -> Vec<(Digest, u64)> {
     if writer == 0 {
         let batch: Vec<_> =
             (0..30).map(|n| noise(seed ^ (n << 48), 200 + n as usize)).map(|b| (Digest::of(&b), b)).collect();

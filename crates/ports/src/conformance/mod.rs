@@ -4,4 +4,4 @@
 pub mod engine;
 pub mod logs;
 pub mod metastore;
-pub mod object_store;
+pub mod blob_store;

@@ -3,7 +3,7 @@ use muonic_types::blob::TreeSummary;
 use muonic_types::{Digest, Timestamp};
 
 use crate::Result;
-use crate::object_store::Blob;
+use crate::blob_store::Blob;
 
 /// Which blobs the object store holds durably, and the trees among them.
 #[async_trait]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muonic_listen::{Limits, Listener};
-use muonic_ports::{Clock, Metastore, ObjectStore, SystemClock};
+use muonic_ports::{Clock, Metastore, BlobStore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::{Buckets, Keys};
 use muonic_types::key::{KeyCreated, NewKey, Principal, Role};
@@ -29,7 +29,7 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let meta: Arc<dyn Metastore> =
             Arc::new(muonic_metastore::open(&root.path().join("meta.sqlite")).await.expect("metastore"));
-        let store: Arc<dyn ObjectStore> = Arc::new(muonic_store::open(&root.path().join("store")).expect("store"));
+        let store: Arc<dyn BlobStore> = Arc::new(muonic_store::open(&root.path().join("store")).expect("store"));
         let master = MasterKey([7; 32]);
         let (keys, admin, _) = Keys::open(meta.clone(), clock.clone(), &master).await.expect("keys");
         let caller = Principal {

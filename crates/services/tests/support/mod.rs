@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muonic_ports::engine::{Feature, Launch, UnitState, UnitStatus};
 use muonic_ports::routes::{Authenticator, RouteTable};
-use muonic_ports::{Clock, Engine, Logs, Metastore, ObjectStore};
+use muonic_ports::{Clock, Engine, Logs, Metastore, BlobStore};
 use muonic_services::keys::MasterKey;
 use muonic_services::{Admission, Blobs, Dispatcher, Endpoints, Error, Events, Jobs, Keys, Releaser};
 use muonic_types::blob::{NewTree, TreeSummary};
@@ -121,7 +121,7 @@ pub struct Cloud {
     pub clock: Arc<TestClock>,
     pub engine: Arc<TestEngine>,
     pub meta: Arc<dyn Metastore>,
-    pub store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn BlobStore>,
     pub keys: Arc<Keys>,
     pub jobs: Arc<Jobs>,
     pub endpoints: Arc<Endpoints>,
@@ -146,7 +146,7 @@ impl Cloud {
             changed: watch::channel(0).0,
         });
         let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::in_memory().await.expect("a metastore"));
-        let store: Arc<dyn ObjectStore> = Arc::new(muonic_store::MemoryStore::default());
+        let store: Arc<dyn BlobStore> = Arc::new(muonic_store::MemoryStore::default());
         let logs: Arc<dyn Logs> = Arc::new(muonic_store::MemoryLogs::default());
         let (keys, admin, _) = Keys::open(meta.clone(), clock.clone(), &MasterKey([7; 32])).await.expect("keys");
         let admin = keys.authenticate(&admin.token).expect("the administrator");

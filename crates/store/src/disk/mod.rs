@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use muonic_ports::object_store::{Blob, ByteStream, StoreHealth};
-use muonic_ports::{Error, ObjectStore, Result};
+use muonic_ports::blob_store::{Blob, ByteStream, StoreHealth};
+use muonic_ports::{Error, BlobStore, Result};
 use muonic_types::Digest;
 
 use crate::gate::{Gate, failed};
@@ -42,7 +42,7 @@ struct Disk {
     files: Box<dyn Files>,
 }
 
-/// The disk backend of [`ObjectStore`]. Cheap to clone.
+/// The disk backend of [`BlobStore`]. Cheap to clone.
 #[derive(Clone)]
 pub struct DiskStore {
     disk: Arc<Disk>,
@@ -77,7 +77,7 @@ fn size_of(path: &Path) -> Result<Option<u64>> {
 }
 
 #[async_trait]
-impl ObjectStore for DiskStore {
+impl BlobStore for DiskStore {
     async fn put(&self, body: ByteStream, expect: Option<Digest>) -> Result<Blob> {
         write::put(&self.disk, body, expect).await
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::stream;
-use muonic_ports::object_store::ByteStream;
+use muonic_ports::blob_store::ByteStream;
 use muonic_ports::{Error, Result};
 use muonic_types::{Digest, Hasher};
 use tokio::task::{JoinHandle, spawn_blocking};

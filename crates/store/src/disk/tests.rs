@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use muonic_ports::conformance::object_store::{collect, noise, pieces};
-use muonic_ports::{Error, ObjectStore};
+use muonic_ports::conformance::blob_store::{collect, noise, pieces};
+use muonic_ports::{Error, BlobStore};
 use muonic_types::Digest;
 use nix::errno::Errno;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, future::try_join_all};
-use muonic_ports::object_store::{Blob, ByteStream};
+use muonic_ports::blob_store::{Blob, ByteStream};
 use muonic_ports::{Error, Result};
 use muonic_types::{Digest, Hasher};
 

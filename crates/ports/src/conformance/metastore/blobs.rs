@@ -5,7 +5,7 @@ use muonic_types::blob::TreeSummary;
 
 use super::world::{at, digest, is_missing_blobs};
 use crate::Metastore;
-use crate::object_store::Blob;
+use crate::blob_store::Blob;
 
 pub async fn run(store: &Arc<dyn Metastore>) {
     let before = store.counts().await.expect("counts").stored_bytes;

@@ -14,7 +14,7 @@ use muonic_types::task::ExitReport;
 use muonic_types::{AttemptId, Cpu, Digest, JobId, KeyId, Memory, Price, ProjectId, ReplicaId, Resources, Timestamp};
 
 use crate::metastore::{Admission, Finish, NewJobRecord, Next};
-use crate::object_store::Blob;
+use crate::blob_store::Blob;
 use crate::{Error, Metastore, Result};
 
 /// Seconds after the fixed instant.

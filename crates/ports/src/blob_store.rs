@@ -1,4 +1,4 @@
-//! The object store: immutable blobs by content address.
+//! The blob store: immutable bytes by content address.
 //!
 //! Contract for backends:
 //! - `put` and `put_batch` return only when the bytes survive power loss.
@@ -38,7 +38,7 @@ pub struct StoreHealth {
 }
 
 #[async_trait]
-pub trait ObjectStore: Send + Sync {
+pub trait BlobStore: Send + Sync {
     /// Stores a stream. With `expect`, bytes of another digest are refused
     /// with `Error::Checksum` and nothing is kept.
     async fn put(&self, body: ByteStream, expect: Option<Digest>) -> Result<Blob>;

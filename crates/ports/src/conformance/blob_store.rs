@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use muonic_types::Digest;
 
-use crate::object_store::{Blob, ByteStream};
-use crate::{Error, ObjectStore};
+use crate::blob_store::{Blob, ByteStream};
+use crate::{Error, BlobStore};
 
 /// Bytes that do not repeat, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Bytes {
@@ -40,12 +40,12 @@ pub async fn collect(mut body: ByteStream) -> std::io::Result<Bytes> {
     Ok(all.into())
 }
 
-async fn read(store: &dyn ObjectStore, digest: &Digest, range: Option<std::ops::Range<u64>>) -> Bytes {
+async fn read(store: &dyn BlobStore, digest: &Digest, range: Option<std::ops::Range<u64>>) -> Bytes {
     let (_, body) = store.get(digest, range).await.expect("get");
     collect(body).await.expect("the stream ends well")
 }
 
-pub async fn suite(store: Arc<dyn ObjectStore>) {
+pub async fn suite(store: Arc<dyn BlobStore>) {
     keeps_what_is_put(&*store).await;
     refuses_other_bytes(&*store).await;
     keeps_nothing_of_a_broken_body(&*store).await;
@@ -59,7 +59,7 @@ pub async fn suite(store: Arc<dyn ObjectStore>) {
     assert!(health.free_bytes > 0);
 }
 
-async fn keeps_what_is_put(store: &dyn ObjectStore) {
+async fn keeps_what_is_put(store: &dyn BlobStore) {
     for (seed, len) in
         [0, 1, 15, 16 << 10, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (5 << 20) + 77].into_iter().enumerate()
     {
@@ -79,7 +79,7 @@ async fn keeps_what_is_put(store: &dyn ObjectStore) {
     }
 }
 
-async fn refuses_other_bytes(store: &dyn ObjectStore) {
+async fn refuses_other_bytes(store: &dyn BlobStore) {
     for len in [10, 3 << 20] {
         let bytes = noise(100, len);
         let other = Digest::of(b"other bytes");
@@ -92,7 +92,7 @@ async fn refuses_other_bytes(store: &dyn ObjectStore) {
     assert!(matches!(refused, Err(Error::NotFound(_))));
 }
 
-async fn keeps_nothing_of_a_broken_body(store: &dyn ObjectStore) {
+async fn keeps_nothing_of_a_broken_body(store: &dyn BlobStore) {
     for len in [10, 3 << 20] {
         let bytes = noise(101, len);
         let broken = pieces(&bytes, 70_000).chain(stream::iter([Err(std::io::Error::other("the client went away"))]));
@@ -102,7 +102,7 @@ async fn keeps_nothing_of_a_broken_body(store: &dyn ObjectStore) {
     }
 }
 
-async fn reads_ranges(store: &dyn ObjectStore) {
+async fn reads_ranges(store: &dyn BlobStore) {
     let bytes = noise(102, (3 << 20) + 5);
     let size = bytes.len() as u64;
     let digest = store.put(pieces(&bytes, 1 << 16), None).await.expect("put").digest;
@@ -117,7 +117,7 @@ async fn reads_ranges(store: &dyn ObjectStore) {
     assert_eq!(whole, size, "the size is that of the whole blob");
 }
 
-async fn keeps_batches(store: &dyn ObjectStore) {
+async fn keeps_batches(store: &dyn BlobStore) {
     store.put_batch(Vec::new()).await.expect("an empty batch");
     let old = noise(200, 1000);
     store.put(pieces(&old, 1000), None).await.expect("put");
@@ -138,7 +138,7 @@ async fn keeps_batches(store: &dyn ObjectStore) {
     assert_eq!(store.size(&Digest::of(&good)).await.expect("size"), None, "one wrong blob keeps the batch out");
 }
 
-async fn removes(store: &dyn ObjectStore) {
+async fn removes(store: &dyn BlobStore) {
     let bytes = noise(600, 5000);
     let digest = store.put(pieces(&bytes, 5000), None).await.expect("put").digest;
     store.remove(&digest).await.expect("remove");
@@ -148,7 +148,7 @@ async fn removes(store: &dyn ObjectStore) {
     assert!(read(store, &digest, None).await == bytes);
 }
 
-async fn takes_the_same_blob_from_many(store: &Arc<dyn ObjectStore>) {
+async fn takes_the_same_blob_from_many(store: &Arc<dyn BlobStore>) {
     let bytes = noise(700, 2 << 20);
     let puts = join_all((0..8).map(|_| store.put(pieces(&bytes, 1 << 16), None))).await;
     for put in puts {
