@@ -1,7 +1,7 @@
 //! `muonic key`
 
 use muonic_types::key::{Key, KeyCreated, NewKey, Role};
-use muonic_types::{KeyId, Name, Timestamp};
+use muonic_types::{KeyId, Name, ProjectId, Timestamp};
 
 use crate::confirm::confirmed;
 use crate::context::{Context, note};
@@ -42,6 +42,9 @@ pub struct CreateArgs {
     /// How long it is valid, such as 12h or 30d; for ever without
     #[arg(long, value_name = "DURATION", value_parser = parse::lifetime)]
     expires: Option<u64>,
+    /// Another project; only an administrator of 'default' may name one
+    #[arg(long)]
+    project: Option<ProjectId>,
 }
 
 /// List keys, without their secrets
@@ -95,7 +98,8 @@ impl CreateArgs {
             GivenRole::Viewer => Role::Viewer,
             GivenRole::Invoker => Role::Invoker,
         };
-        let created = context.client()?.key_create(&NewKey { name: self.name, role, expires_in_s: self.expires })?;
+        let new = NewKey { name: self.name, role, expires_in_s: self.expires, project: self.project };
+        let created = context.client()?.key_create(&new)?;
         context.show(&created, || created_text(&created))?;
         note("keep the secret now: it is not shown again");
         Ok(Exit::Ok)
@@ -115,7 +119,7 @@ fn created_text(created: &KeyCreated) -> String {
 }
 
 fn ls_text(keys: &[Key], now: Timestamp, screen: Screen) -> String {
-    let mut table = Table::new(screen, ["ID", "NAME", "ROLE", "MADE", "EXPIRES"]);
+    let mut table = Table::new(screen, ["ID", "NAME", "PROJECT", "ROLE", "MADE", "EXPIRES"]);
     for key in keys {
         let expires = match key.expires_at {
             None => "never".to_owned(),
@@ -123,7 +127,8 @@ fn ls_text(keys: &[Key], now: Timestamp, screen: Screen) -> String {
             Some(t) => format!("in {}", human::about(human::between(now, t))),
         };
         let made = human::ago(key.created_at, now);
-        table.row([key.id.to_string(), key.name.to_string(), word(&key.role), made, expires]);
+        let (id, name, project) = (key.id.to_string(), key.name.to_string(), key.project.to_string());
+        table.row([id, name, project, word(&key.role), made, expires]);
     }
     table.render()
 }
@@ -148,10 +153,10 @@ mod tests {
         let keys = [key(None), key(Some("2026-11-03T12:30:00Z")), key(Some("2026-11-03T15:00:00Z"))];
         assert_eq!(
             ls_text(&keys, now, Screen::PIPE),
-            "ID                    NAME  ROLE     MADE    EXPIRES
-MKABCDEFGHIJKLMNOPQR  app   invoker  1h ago  never
-MKABCDEFGHIJKLMNOPQR  app   invoker  1h ago  expired
-MKABCDEFGHIJKLMNOPQR  app   invoker  1h ago  in 2h
+            "ID                    NAME  PROJECT  ROLE     MADE    EXPIRES
+MKABCDEFGHIJKLMNOPQR  app   default  invoker  1h ago  never
+MKABCDEFGHIJKLMNOPQR  app   default  invoker  1h ago  expired
+MKABCDEFGHIJKLMNOPQR  app   default  invoker  1h ago  in 2h
 "
         );
     }

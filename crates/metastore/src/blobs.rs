@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use muonic_ports::metastore::Blobs;
 use muonic_ports::blob_store::Blob;
+use muonic_ports::metastore::Blobs;
 use muonic_ports::{Error, Result};
 use muonic_types::blob::TreeSummary;
 use muonic_types::{Digest, Timestamp};

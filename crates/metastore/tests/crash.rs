@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muonic_ports::Metastore;
-use muonic_ports::metastore::{Admission, Blobs, Finish, JobFilter, Jobs, Keys, Models, NewJobRecord, Next};
 use muonic_ports::blob_store::Blob;
+use muonic_ports::metastore::{Admission, Blobs, Finish, JobFilter, Jobs, Keys, Models, NewJobRecord, Next};
 use muonic_types::blob::TreeSummary;
 use muonic_types::job::{AttemptState, Exit, JobState};
 use muonic_types::key::{Key, Role};

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use muonic_ports::Metastore;
+use muonic_ports::blob_store::Blob;
 use muonic_ports::metastore::{
     Admission, Blobs, Buckets, Datasets, Endpoints, Finish, Jobs, Keys, Models, NewJobRecord, NewRevisionRecord, Next,
     ObjectRecord, ReplicaRecord,
 };
-use muonic_ports::blob_store::Blob;
 use muonic_types::blob::TreeSummary;
 use muonic_types::endpoint::ReplicaState;
 use muonic_types::job::{Exit, MetricPoint, Phase};

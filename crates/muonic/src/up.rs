@@ -14,7 +14,7 @@ use muonic_api::{Metrics, Services};
 use muonic_engine_local::Local;
 use muonic_gateway::Gateway;
 use muonic_listen::{Limits, Linger, Listener};
-use muonic_ports::{Clock, Engine, Logs, Metastore, BlobStore, SystemClock};
+use muonic_ports::{BlobStore, Clock, Engine, Logs, Metastore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::system::Place;
 use muonic_services::{self as services, Admission, Dispatcher, Events, Keys, Releaser};

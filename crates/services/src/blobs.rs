@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use muonic_ports::blob_store::{Blob, ByteStream};
-use muonic_ports::{Clock, Metastore, BlobStore};
+use muonic_ports::{BlobStore, Clock, Metastore};
 use muonic_types::blob::{
     DIGESTS_MAX, Digests, MissingBlobs, NewTree, PACK_HEAD_MAX, PackStored, TreeBody, TreeSummary, pack_head,
     parse_pack_head,

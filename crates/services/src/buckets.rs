@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use muonic_ports::metastore::{Listing, ObjectRecord};
 use muonic_ports::blob_store::ByteStream;
-use muonic_ports::{Clock, Metastore, BlobStore};
+use muonic_ports::metastore::{Listing, ObjectRecord};
+use muonic_ports::{BlobStore, Clock, Metastore};
 use muonic_types::key::Principal;
 use muonic_types::{ErrorCode, Timestamp};
 

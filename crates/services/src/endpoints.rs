@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muonic_ports::metastore::NewRevisionRecord;
 use muonic_ports::blob_store::ByteStream;
+use muonic_ports::metastore::NewRevisionRecord;
 use muonic_ports::{Clock, Logs, Metastore};
 use muonic_types::endpoint::{
     Endpoint, EndpointList, NewEndpoint, NewRevision, RESOURCES, Replica, ReplicaState, RevisionState, Rollback,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muonic_ports::metastore::{Finish, JobFilter, NewJobRecord, Next};
 use muonic_ports::blob_store::ByteStream;
+use muonic_ports::metastore::{Finish, JobFilter, NewJobRecord, Next};
 use muonic_ports::{Clock, Logs, Metastore};
 use muonic_scheduler::retry::{Verdict, after_exit, stopped_by_others};
 use muonic_types::job::{Attempt, AttemptState, Exit, Job, JobList, JobState, MetricHistory, NewJob, StartEstimate};

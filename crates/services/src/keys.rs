@@ -57,7 +57,10 @@ impl Keys {
     ) -> Result<(Arc<Self>, KeyCreated, bool)> {
         let keys = meta.key_list().await?;
         let master = hmac::Key::new(hmac::HMAC_SHA256, &master.0);
-        let mut admins: Vec<&Key> = keys.iter().filter(|k| k.role == Role::Admin && k.expires_at.is_none()).collect();
+        let mut admins: Vec<&Key> = keys
+            .iter()
+            .filter(|k| k.role == Role::Admin && k.expires_at.is_none() && k.project == ProjectId::default_project())
+            .collect();
         admins.sort_by_key(|k| k.created_at);
         let admin = admins.first().map(|k| (*k).clone());
         let valid = RwLock::new(keys.into_iter().map(|k| (k.id.clone(), k)).collect());
@@ -97,15 +100,24 @@ impl Keys {
                     .ok_or_else(|| Error::invalid("expires_in_s must be at most 3153600000 (100 years)"))?,
             ),
         };
-        let key = self.mint(new.name, caller.project.clone(), new.role, expires_at)?;
+        let project = new.project.unwrap_or_else(|| caller.project.clone());
+        if project != caller.project && !runs_the_cloud(caller) {
+            return Err(Error::new(
+                ErrorCode::Forbidden,
+                format!("a key of the project {} may not make keys of {project}", caller.project),
+            )
+            .hint("ask an administrator of the project 'default'"));
+        }
+        let key = self.mint(new.name, project, new.role, expires_at)?;
         self.meta.key_insert(&key).await?;
         self.remember(key.clone());
         Ok(self.with_secret(key))
     }
 
+    /// Those of the caller's project; an administrator of `default` sees all.
     pub async fn list(&self, caller: &Principal) -> Result<KeyList> {
         authorise(caller, Action::Administer)?;
-        let mut keys: Vec<Key> = self.read().values().filter(|k| k.project == caller.project).cloned().collect();
+        let mut keys: Vec<Key> = self.read().values().filter(|k| in_reach(caller, k)).cloned().collect();
         keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(KeyList { keys })
     }
@@ -121,9 +133,10 @@ impl Keys {
         let missing = || Error::not_found(format!("there is no key {id}"));
         {
             let keys = self.read();
-            let key = keys.get(id).filter(|k| k.project == caller.project).ok_or_else(missing)?;
-            let other_admin = keys.values().any(|k| k.id != *id && k.role == Role::Admin && k.expires_at.is_none());
-            if key.role == Role::Admin && key.expires_at.is_none() && !other_admin {
+            let key = keys.get(id).filter(|k| in_reach(caller, k)).ok_or_else(missing)?;
+            let is_root =
+                |k: &Key| k.role == Role::Admin && k.expires_at.is_none() && k.project == ProjectId::default_project();
+            if is_root(key) && !keys.values().any(|k| k.id != *id && is_root(k)) {
                 return Err(
                     Error::conflict(format!("{id} is the last administrator key")).hint("create another one first")
                 );
@@ -220,6 +233,15 @@ impl Keys {
             replica: key.replica.clone(),
         })
     }
+}
+
+/// Administrators of the first project look after all of them.
+fn runs_the_cloud(caller: &Principal) -> bool {
+    caller.role == Role::Admin && caller.project == ProjectId::default_project()
+}
+
+fn in_reach(caller: &Principal, key: &Key) -> bool {
+    key.project == caller.project || runs_the_cloud(caller)
 }
 
 fn after(now: Timestamp, seconds: u64) -> Option<Timestamp> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muonic_ports::engine::Feature;
 use muonic_ports::blob_store::StoreHealth;
-use muonic_ports::{Engine, Metastore, BlobStore};
+use muonic_ports::engine::Feature;
+use muonic_ports::{BlobStore, Engine, Metastore};
 use muonic_types::key::Principal;
 use muonic_types::system::{Check, CheckResult, DoctorReport, Status};
 use muonic_types::{ErrorCode, Timestamp};

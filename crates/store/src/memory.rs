@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use muonic_ports::blob_store::{Blob, ByteStream, StoreHealth};
-use muonic_ports::{Error, Logs, BlobStore, Result};
+use muonic_ports::{BlobStore, Error, Logs, Result};
 use muonic_types::{Digest, UnitId};
 
 use crate::logs::unseen;

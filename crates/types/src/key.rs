@@ -73,6 +73,10 @@ pub struct NewKey {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 3_153_600_000_u64)]
     pub expires_in_s: Option<u64>,
+    /// Another project than the caller's; only an administrator of `default`
+    /// may name one. A project is there as soon as it has a key.
+    #[serde(default)]
+    pub project: Option<ProjectId>,
 }
 
 /// A new key with its secret, shown this once.

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use muonic_types::Digest;
 
 use crate::blob_store::{Blob, ByteStream};
-use crate::{Error, BlobStore};
+use crate::{BlobStore, Error};
 
 /// Bytes that do not repeat, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Bytes {

@@ -32,5 +32,7 @@ pub enum Encryption {
     /// The key's name.
     Named(String),
     /// Base64 of the MD5 of the customer's key, as S3 names such keys.
-    Customer { key_md5: String },
+    Customer {
+        key_md5: String,
+    },
 }

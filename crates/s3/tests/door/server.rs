@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muonic_listen::{Limits, Listener};
-use muonic_ports::{Clock, Metastore, BlobStore, SystemClock};
+use muonic_ports::{BlobStore, Clock, Metastore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::{Buckets, Keys};
 use muonic_types::key::{KeyCreated, NewKey, Principal, Role};
@@ -39,7 +39,8 @@ impl Server {
             attempt: None,
             replica: None,
         };
-        let new = |name: &str, role| NewKey { name: name.parse().expect("a name"), role, expires_in_s: None };
+        let new =
+            |name: &str, role| NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project: None };
         let viewer = keys.create(&caller, new("viewer", Role::Viewer)).await.expect("a key");
         let invoker = keys.create(&caller, new("invoker", Role::Invoker)).await.expect("a key");
         let door = muonic_s3::service(Arc::new(Buckets::new(meta, store, clock)), keys);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muonic_ports::engine::{Feature, Launch, UnitState, UnitStatus};
 use muonic_ports::routes::{Authenticator, RouteTable};
-use muonic_ports::{Clock, Engine, Logs, Metastore, BlobStore};
+use muonic_ports::{BlobStore, Clock, Engine, Logs, Metastore};
 use muonic_services::keys::MasterKey;
 use muonic_services::{Admission, Blobs, Dispatcher, Endpoints, Error, Events, Jobs, Keys, Releaser};
 use muonic_types::blob::{NewTree, TreeSummary};

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use muonic_ports::blob_store::{Blob, ByteStream, StoreHealth};
-use muonic_ports::{Error, BlobStore, Result};
+use muonic_ports::{BlobStore, Error, Result};
 use muonic_types::Digest;
 
 use crate::gate::{Gate, failed};

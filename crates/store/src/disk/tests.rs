@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muonic_ports::conformance::blob_store::{collect, noise, pieces};
-use muonic_ports::{Error, BlobStore};
+use muonic_ports::{BlobStore, Error};
 use muonic_types::Digest;
 use nix::errno::Errno;
 

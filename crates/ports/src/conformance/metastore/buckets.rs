@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use super::world::{at, digest, is_conflict, is_missing_blobs, is_not_found, other_project, project};
 use crate::Metastore;
-use crate::metastore::ObjectRecord;
 use crate::blob_store::Blob;
+use crate::metastore::ObjectRecord;
 
 pub async fn run(store: &Arc<dyn Metastore>) {
     let blobs = ["one", "three"].map(|text| Blob { digest: digest(text), size: text.len() as u64 });

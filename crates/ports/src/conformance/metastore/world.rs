@@ -13,8 +13,8 @@ use muonic_types::model::{ModelVersionId, SourceDataset};
 use muonic_types::task::ExitReport;
 use muonic_types::{AttemptId, Cpu, Digest, JobId, KeyId, Memory, Price, ProjectId, ReplicaId, Resources, Timestamp};
 
-use crate::metastore::{Admission, Finish, NewJobRecord, Next};
 use crate::blob_store::Blob;
+use crate::metastore::{Admission, Finish, NewJobRecord, Next};
 use crate::{Error, Metastore, Result};
 
 /// Seconds after the fixed instant.
