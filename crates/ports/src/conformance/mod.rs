@@ -5,3 +5,4 @@ pub mod blob_store;
 pub mod engine;
 pub mod logs;
 pub mod metastore;
+pub mod object_store;
