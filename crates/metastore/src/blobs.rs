@@ -94,7 +94,8 @@ impl Blobs for Sqlite {
             return Err(Error::MissingBlobs(format!("the blob of the tree {} has not been uploaded", tree.digest)));
         }
         let insert = sqlx::query(
-            "INSERT INTO trees (digest, files, bytes, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO trees (digest, files, bytes, created_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET created_at = max(created_at, excluded.created_at)",
         );
         let insert = insert.bind(digest).bind(signed(tree.files)?).bind(signed(tree.bytes)?).bind(micros(at));
         exec(&mut tx, insert).await?;
@@ -105,4 +106,50 @@ impl Blobs for Sqlite {
         let mut conn = self.read().await?;
         find_tree(&mut conn, digest).await
     }
+
+    async fn trees_in_use(&self, since: Timestamp) -> Result<Vec<Digest>> {
+        let mut conn = self.read().await?;
+        let rows = all(&mut conn, sqlx::query(IN_USE).bind(micros(since))).await?;
+        rows.iter().map(|row| row.digest("digest")).collect()
+    }
+
+    async fn blobs_before(&self, before: Timestamp, after: Option<Digest>, max: u32) -> Result<Vec<Blob>> {
+        let mut conn = self.read().await?;
+        let sql = "SELECT digest, size FROM blobs WHERE digest > ? AND created_at < ? ORDER BY digest LIMIT ?";
+        let after = after.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default();
+        let rows = all(&mut conn, sqlx::query(sql).bind(after).bind(micros(before)).bind(max)).await?;
+        rows.iter().map(|row| Ok(Blob { digest: row.digest("digest")?, size: row.number("size")? })).collect()
+    }
+
+    async fn blobs_forget(&self, blobs: &[Blob], since: Timestamp) -> Result<()> {
+        let list = hexes(&blobs.iter().map(|b| b.digest).collect::<Vec<_>>())?;
+        let mut tx = self.write().await?;
+        let used =
+            format!("SELECT digest FROM ({IN_USE}) WHERE digest IN (SELECT unhex(value) FROM json_each(?2)) LIMIT 1");
+        let used = sqlx::query(sqlx::AssertSqlSafe(used)).bind(micros(since)).bind(&list);
+        if let Some(row) = optional(&mut tx, used).await? {
+            return Err(Error::Conflict(format!("the tree {} is in use again", row.digest("digest")?)));
+        }
+        let trees = sqlx::query("DELETE FROM trees WHERE digest IN (SELECT unhex(value) FROM json_each(?))");
+        exec(&mut tx, trees.bind(&list)).await?;
+        let sql = "DELETE FROM blobs WHERE digest IN (SELECT unhex(value) FROM json_each(?)) RETURNING size";
+        let mut bytes = 0_u64;
+        for row in &all(&mut tx, sqlx::query(sql).bind(&list)).await? {
+            bytes = bytes.saturating_add(row.number("size")?);
+        }
+        let take = sqlx::query("UPDATE store SET stored_bytes = stored_bytes - ?").bind(signed(bytes)?);
+        exec(&mut tx, take).await?;
+        tx.commit().await
+    }
 }
+
+/// Objects are here only until they are taken over from an older data folder.
+const IN_USE: &str = "SELECT tree AS digest FROM dataset_versions
+    UNION SELECT tree FROM model_versions
+    UNION SELECT model_tree FROM attempts WHERE model_tree IS NOT NULL
+    UNION SELECT output_tree FROM attempts WHERE output_tree IS NOT NULL
+    UNION SELECT tree FROM revisions
+    UNION SELECT tree FROM replicas
+    UNION SELECT unhex(substr(spec ->> 'code', 8)) FROM jobs WHERE spec ->> 'code' IS NOT NULL
+    UNION SELECT digest FROM objects
+    UNION SELECT digest FROM trees WHERE created_at >= ?1";

@@ -143,6 +143,8 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let dispatcher = Dispatcher::new(jobs.clone(), engine.clone(), task_settings(&config, &s3_url));
     let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine, replica_settings(&config));
 
+    let collector = services::Collector::new(meta.clone(), store.clone(), blobs.clone(), clock.clone());
+
     // The doors.
     let metrics = Arc::new(Metrics::new());
     let mut gateway = None;
@@ -176,6 +178,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let mut reconcilers = JoinSet::new();
     reconcilers.spawn(dispatcher.run(working.clone()));
     reconcilers.spawn(releaser.run(working.clone()));
+    reconcilers.spawn(collector.run(working.clone()));
     folder.write_local_file(&LocalFile {
         version: 1,
         url: url.clone(),

@@ -15,7 +15,7 @@ use muonic_types::blob::{
 };
 use muonic_types::key::Principal;
 use muonic_types::{Digest, ErrorCode, Tree};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Action, authorise};
@@ -40,6 +40,9 @@ pub struct Blobs {
     clock: Arc<dyn Clock>,
     trees: Arc<Semaphore>,
     packs: Arc<Semaphore>,
+    /// Steps in which blobs were freed. Who builds on blobs that are there
+    /// holds it for reading while it does; the collector, for writing.
+    pub(crate) collections: RwLock<u64>,
 }
 
 /// Held while a tree is made.
@@ -48,7 +51,24 @@ pub struct TreePlace(#[allow(dead_code)] OwnedSemaphorePermit);
 impl Blobs {
     pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn BlobStore>, clock: Arc<dyn Clock>) -> Self {
         let (trees, packs) = (Arc::new(Semaphore::new(TREES_MAX)), Arc::new(Semaphore::new(PACKS_MAX)));
-        Self { meta, store, clock, trees, packs }
+        Self { meta, store, clock, trees, packs, collections: RwLock::new(0) }
+    }
+
+    /// Stores blobs and records them. If blobs were freed in between, one that
+    /// was there already may be gone with them: then the caller tries again.
+    async fn stored(&self, put: impl Future<Output = Result<Vec<Blob>>>) -> Result<()> {
+        let before = *self.collections.read().await;
+        let blobs = put.await?;
+        let now = self.collections.read().await;
+        if *now != before {
+            for blob in &blobs {
+                if self.store.size(&blob.digest).await?.is_none() {
+                    return Err(Error::new(ErrorCode::Unavailable, "unused blobs were freed during this upload")
+                        .hint("send it again"));
+                }
+            }
+        }
+        Ok(self.meta.blobs_insert(&blobs, self.clock.now()).await?)
     }
 
     pub async fn missing(&self, caller: &Principal, ask: Digests) -> Result<MissingBlobs> {
@@ -91,8 +111,11 @@ impl Blobs {
         }
         let records: Vec<Blob> =
             blobs.iter().map(|(digest, b)| Blob { digest: *digest, size: b.len() as u64 }).collect();
-        self.store.put_batch(blobs).await?;
-        Ok(self.meta.blobs_insert(&records, self.clock.now()).await?)
+        self.stored(async {
+            self.store.put_batch(blobs).await?;
+            Ok(records)
+        })
+        .await
     }
 
     async fn put_large(&self, reader: &mut PackReader, digest: Digest, size: u64) -> Result<()> {
@@ -133,10 +156,12 @@ impl Blobs {
             stop.cancel();
             result
         };
-        let (fed, put) = tokio::join!(feed, put);
-        fed?;
-        let blob = put?;
-        Ok(self.meta.blobs_insert(&[blob], self.clock.now()).await?)
+        self.stored(async {
+            let (fed, put) = tokio::join!(feed, put);
+            fed?;
+            Ok(vec![put?])
+        })
+        .await
     }
 
     /// A blob's size and bytes, or a range of them.
@@ -192,6 +217,8 @@ impl Blobs {
     pub async fn put_tree(&self, caller: &Principal, new: NewTree, _place: TreePlace) -> Result<TreeSummary> {
         authorise(caller, Action::WriteData)?;
         let tree = aside(move || Ok(Tree::new(new.entries)?)).await?;
+        // What the tree names must still be there when the tree is.
+        let _none_are_freed = self.collections.read().await;
         let mut sizes: HashMap<Digest, u64> = HashMap::new();
         let digests: Vec<Digest> = tree.entries().iter().map(|e| e.digest).collect();
         for chunk in digests.chunks(DIGESTS_MAX) {
@@ -238,7 +265,15 @@ impl Blobs {
 
     /// A tree that is there.
     pub(crate) async fn read_tree(&self, digest: &Digest) -> Result<Tree> {
-        let _place = place(&self.trees).await?;
+        let place = self.place_to_read().await?;
+        self.read_tree_in(&place, digest).await
+    }
+
+    pub(crate) async fn place_to_read(&self) -> Result<TreePlace> {
+        Ok(TreePlace(place(&self.trees).await?))
+    }
+
+    pub(crate) async fn read_tree_in(&self, _place: &TreePlace, digest: &Digest) -> Result<Tree> {
         let (size, mut body) = self.store.get(digest, None).await?;
         if size > TREE_BYTES_MAX {
             return Err(muonic_ports::Error::bug(format!("tree {digest} has {size} bytes")).into());

@@ -2,14 +2,16 @@
 //! transacts through the ports and wakes whoever must act. Doors call
 //! services and nothing else; services never know which door called.
 //!
-//! Two reconcilers live here too: the dispatcher (jobs) and the releaser
-//! (endpoints). They read intended and actual state, woken by event and by
-//! clock, and repeat idempotent steps until both agree.
+//! The reconcilers live here too: the dispatcher (jobs), the releaser
+//! (endpoints) and the collector (unused blobs). They read intended and actual
+//! state, woken by event or by clock, and repeat idempotent steps until both
+//! agree.
 
 mod auth;
 pub mod blobs;
 pub mod buckets;
 mod capacity;
+pub mod collector;
 pub mod cost;
 pub mod datasets;
 pub mod dispatcher;
@@ -36,6 +38,7 @@ pub use auth::{Action, authorise};
 pub use blobs::Blobs;
 pub use buckets::Buckets;
 pub use capacity::Admission;
+pub use collector::Collector;
 pub use cost::Costs;
 pub use datasets::Datasets;
 pub use dispatcher::Dispatcher;

@@ -14,8 +14,16 @@ pub trait Blobs {
     async fn blobs_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>>;
     /// Sizes of those recorded among `digests`.
     async fn blob_sizes(&self, digests: &[Digest]) -> Result<std::collections::HashMap<Digest, u64>>;
-    /// Records a tree (its own blob included). `MissingBlobs` where the blob
-    /// of the tree itself is not recorded.
+    /// Records a tree (its own blob included), or that a known one was made
+    /// again. `MissingBlobs` where the blob of the tree itself is not recorded.
     async fn tree_insert(&self, tree: &TreeSummary, at: Timestamp) -> Result<()>;
     async fn tree_get(&self, digest: &Digest) -> Result<Option<TreeSummary>>;
+    /// The trees that something names (a dataset or model version, a job, an
+    /// attempt, a revision, a replica), and those made at `since` or later.
+    async fn trees_in_use(&self, since: Timestamp) -> Result<Vec<Digest>>;
+    /// Blobs recorded before an instant, by digest, those after `after`.
+    async fn blobs_before(&self, before: Timestamp, after: Option<Digest>, max: u32) -> Result<Vec<Blob>>;
+    /// Forgets blobs, trees among them. `Conflict`, and nothing is forgotten,
+    /// where one of them is a tree that `trees_in_use` would answer.
+    async fn blobs_forget(&self, blobs: &[Blob], since: Timestamp) -> Result<()>;
 }

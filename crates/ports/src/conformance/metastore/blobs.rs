@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use muonic_types::blob::TreeSummary;
 
-use super::world::{at, digest, is_missing_blobs};
+use super::world::{at, digest, is_conflict, is_missing_blobs, new_job, project, tree};
 use crate::Metastore;
 use crate::blob_store::Blob;
 
@@ -37,4 +37,45 @@ pub async fn run(store: &Arc<dyn Metastore>) {
     let lost = TreeSummary { digest: digest("blobs never sent"), files: 0, bytes: 0 };
     is_missing_blobs(store.tree_insert(&lost, at(3)).await);
     assert_eq!(store.tree_get(&lost.digest).await.expect("tree_get"), None);
+
+    forgets_what_is_not_in_use(store).await;
+}
+
+async fn forgets_what_is_not_in_use(store: &Arc<dyn Metastore>) {
+    let stored = async || store.counts().await.expect("counts").stored_bytes;
+    let names = ["old tree", "new tree", "named tree", "job tree"];
+    let mut trees = Vec::new();
+    for name in names {
+        trees.push(tree(store, name).await);
+    }
+    store.dataset_put(&project(), &"forgets".parse().expect("a name"), &trees[2], at(1)).await.expect("a dataset");
+    let mut submitted = new_job("forgets");
+    submitted.spec.code = Some(trees[3]);
+    store.job_submit(&submitted).await.expect("a job");
+    let made_again = TreeSummary { digest: trees[1], files: 1, bytes: names[1].len() as u64 };
+    store.tree_insert(&made_again, at(500)).await.expect("a known tree made again");
+
+    let used = store.trees_in_use(at(400)).await.expect("trees_in_use");
+    assert_eq!(trees.iter().map(|t| used.contains(t)).collect::<Vec<_>>(), [false, true, true, true]);
+    let mut found = Vec::new();
+    while let Some(page) =
+        Some(store.blobs_before(at(3), found.last().map(|b: &Blob| b.digest), 7).await.expect("a page"))
+            .filter(|page| !page.is_empty())
+    {
+        found.extend(page);
+    }
+    assert!(found.is_sorted_by_key(|b| *b.digest.as_bytes()) && found.iter().any(|b| b.digest == trees[0]));
+    assert!(store.blobs_before(at(0), None, 9).await.expect("a page").is_empty());
+
+    let blob = |n: usize| Blob { digest: trees[n], size: names[n].len() as u64 };
+    let before = stored().await;
+    for n in 1..4 {
+        is_conflict(store.blobs_forget(&[blob(0), blob(n)], at(400)).await);
+    }
+    assert!(store.blobs_missing(&trees).await.expect("blobs_missing").is_empty(), "nothing was forgotten");
+    store.blobs_forget(&[blob(0)], at(400)).await.expect("it is not in use");
+    assert_eq!(store.blobs_missing(&trees).await.expect("blobs_missing"), [trees[0]]);
+    assert_eq!(store.tree_get(&trees[0]).await.expect("tree_get"), None);
+    assert_eq!(before - stored().await, names[0].len() as u64);
+    store.blobs_forget(&[blob(0)], at(400)).await.expect("what is gone is gone");
 }
