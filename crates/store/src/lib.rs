@@ -5,8 +5,14 @@
 //! and nothing less have been synced. All file operations of a write go
 //! through `disk::files`, so that tests can fail each of them in turn.
 
+#[allow(dead_code)]
+mod content;
+#[allow(dead_code)]
+mod data;
 mod disk;
 mod gate;
+#[allow(dead_code)]
+mod keys;
 mod logs;
 mod memory;
 
@@ -15,6 +21,7 @@ use std::path::Path;
 use muonic_ports::Result;
 
 pub use disk::DiskStore;
+pub use keys::{DataKey, KeyProvider, LocalKeys};
 pub use logs::DiskLogs;
 pub use memory::{MemoryLogs, MemoryStore};
 
