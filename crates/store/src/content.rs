@@ -27,10 +27,19 @@ pub(crate) struct Extent {
 pub(crate) enum Place {
     /// In the index itself.
     Inline(Bytes),
-    Segment { segment: u64, offset: u64, length: u64 },
-    File { length: u64 },
+    Segment {
+        segment: u64,
+        offset: u64,
+        length: u64,
+    },
+    File {
+        length: u64,
+    },
     /// A blob of format 1: a file named by its SHA-256, not encrypted.
-    Legacy { digest: [u8; 32], length: u64 },
+    Legacy {
+        digest: [u8; 32],
+        length: u64,
+    },
 }
 
 /// A data key, wrapped.

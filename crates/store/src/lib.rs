@@ -12,6 +12,8 @@ mod data;
 mod disk;
 mod gate;
 #[allow(dead_code)]
+mod index;
+#[allow(dead_code)]
 mod keys;
 mod logs;
 mod memory;

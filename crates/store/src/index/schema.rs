@@ -1,0 +1,82 @@
+//! The tables of the index, and how connections to it are set up.
+//!
+//! `user_version` counts the migrations that were made. A step of
+//! [`MIGRATIONS`] never changes once it was released; new ones are appended.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Each brings the schema from its place in the list to the next.
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+
+/// KiB of page cache: the writer's, and each reader's.
+const WRITER_CACHE: i64 = 8 << 10;
+const READER_CACHE: i64 = 2 << 10;
+
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn =
+        Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE))?;
+    conn.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    set_up(&conn, WRITER_CACHE)?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
+/// For checkpoints: it writes only what the WAL holds.
+pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    set_up(&conn, 256)?;
+    Ok(conn)
+}
+
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    set_up(&conn, READER_CACHE)?;
+    Ok(conn)
+}
+
+pub(super) fn in_memory() -> rusqlite::Result<Connection> {
+    let conn = Connection::open_in_memory()?;
+    set_up(&conn, WRITER_CACHE)?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
+fn flags(mode: OpenFlags) -> OpenFlags {
+    mode | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn set_up(conn: &Connection, cache: i64) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "cache_size", -cache)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // A failed read of a mapped file would kill the process.
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.busy_timeout(std::time::Duration::from_secs(10))?;
+    conn.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+    let done: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(done).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        let what = format!("it has format {done}, made by a newer program; this one knows {}", MIGRATIONS.len());
+        return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
+    }
+    for (at, step) in MIGRATIONS.iter().enumerate().skip(done) {
+        let version = at + 1;
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {version}; COMMIT;")).inspect_err(
+            |_| {
+                if !conn.is_autocommit() {
+                    let _ = conn.execute_batch("ROLLBACK");
+                }
+            },
+        )?;
+    }
+    Ok(())
+}
