@@ -1,38 +1,39 @@
-//! The store: blobs by content address on a local disk, and the logs of units
-//! beside them; both also in memory, for tests and for throw-away servers.
+//! The store: objects in buckets and blobs by content address on a local disk,
+//! and the logs of units beside them.
 //!
-//! Durability is decided in `disk`: a put returns after its bytes, its name
-//! and nothing less have been synced. All file operations of a write go
-//! through `disk::files`, so that tests can fail each of them in turn.
+//! `embedded` is both ports. Behind it, `data` holds bytes (segments and files,
+//! encrypted by `keys`) and `index` knows what is where (SQLite); they share
+//! `content` and nothing else. What was written is synced by `data` before
+//! `index` names it, and named before anything is answered.
 
-#[allow(dead_code)]
 mod content;
-#[allow(dead_code)]
 mod data;
-mod disk;
+mod embedded;
 mod gate;
-#[allow(dead_code)]
 mod index;
-#[allow(dead_code)]
 mod keys;
 mod logs;
 mod memory;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use muonic_ports::Result;
 
-pub use disk::DiskStore;
+pub use embedded::{Damage, EmbeddedStore, Options, ScrubReport, StoreStats, Upkeep};
 pub use keys::{DataKey, KeyProvider, LocalKeys};
 pub use logs::DiskLogs;
 pub use memory::{MemoryLogs, MemoryStore};
 
-/// Opens the store under `root`, and makes it where there is none. Blocks:
-/// it reads and writes a few hundred directory entries.
+/// Opens the store under `root`, and makes it where there is none. The keys lie
+/// in the file `keys`, which is made only for a store that holds nothing yet.
+/// Blocks: it reads and writes a few hundred directory entries.
 ///
 /// One process at a time: the caller holds the lock of the data folder.
-pub fn open(root: &Path) -> Result<DiskStore> {
-    DiskStore::open(root)
+pub async fn open(root: &Path, keys: &Path, options: &Options) -> Result<(EmbeddedStore, Arc<LocalKeys>)> {
+    let keys = Arc::new(LocalKeys::open(keys, !embedded::is_encrypted(root)).map_err(embedded::plain)?);
+    let store = EmbeddedStore::open(root, keys.clone(), options).await?;
+    Ok((store, keys))
 }
 
 /// Opens the logs under `root`, and makes the folder where there is none.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use muonic_ports::{Error, Logs, Result};
 use muonic_types::UnitId;
 
-use crate::disk::blocking;
-use crate::disk::layout::make_folder;
+use crate::data::blocking;
+use crate::data::layout::make_folder;
 use crate::gate::{Gate, failed};
 
 /// Units share this many locks.
@@ -38,7 +38,7 @@ pub struct DiskLogs {
 
 impl DiskLogs {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        make_folder(root, true)?;
+        make_folder(root)?;
         let folder = Folder {
             root: root.to_owned(),
             gate: Gate::default(),

@@ -22,6 +22,7 @@ mod sums;
 mod uploads;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use muonic_types::{ProjectId, Timestamp};
@@ -57,9 +58,9 @@ pub trait ObjectStore: Send + Sync {
 
     /// Names are unique over all projects. `BucketExists` where it is taken.
     async fn bucket_create(&self, new: NewBucket) -> Result<Bucket>;
-    async fn bucket(&self, name: &str) -> Result<Option<Bucket>>;
-    /// Those of a project, by name.
-    async fn buckets(&self, project: &ProjectId) -> Result<Vec<Bucket>>;
+    async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>>;
+    /// Those of a project, by name; of all, where none is given.
+    async fn buckets(&self, project: Option<&ProjectId>) -> Result<Vec<Bucket>>;
     /// `BucketNotEmpty` while it holds a version or a delete marker. Its open
     /// uploads end with it.
     async fn bucket_delete(&self, name: &str) -> Result<()>;

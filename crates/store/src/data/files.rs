@@ -57,3 +57,36 @@ impl Files for RealFiles {
         fs::remove_file(path)
     }
 }
+
+/// The real disk, which is not waited for: fast, and nothing of it is certain
+/// to survive a power loss.
+#[derive(Debug)]
+pub(crate) struct Unsynced;
+
+impl Files for Unsynced {
+    fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
+        RealFiles.create(path, mode)
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
+        RealFiles.write_at(file, path, bytes, at)
+    }
+
+    fn start_sync(&self, _file: &File, _from: u64, _len: u64) {}
+
+    fn sync_file(&self, _file: &File, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_folder(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
+        RealFiles.truncate(file, path, len)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        RealFiles.unlink(path)
+    }
+}

@@ -88,7 +88,7 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
 }
 
 /// True where it was made now.
-fn make_folder(path: &Path) -> Result<bool> {
+pub(crate) fn make_folder(path: &Path) -> Result<bool> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),

@@ -16,7 +16,7 @@ pub(crate) mod files;
 mod frames;
 mod handles;
 mod held;
-mod layout;
+pub(crate) mod layout;
 mod read;
 mod seal;
 mod segment;
@@ -274,7 +274,7 @@ impl Disk {
 }
 
 /// Runs what may block where it may.
-async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
     match tokio::task::spawn_blocking(work).await {

@@ -83,7 +83,8 @@ struct Inner {
 
 impl Index {
     /// Opens the index at `path`, and makes it where there is none. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Without `sync` nothing survives a power loss for certain.
+    pub(crate) fn open(path: &Path, sync: bool) -> Result<Self> {
         let failed = |error: rusqlite::Error| match Fault::of(&error) {
             Fault::Full => Error::Store(Port::DiskFull),
             _ => Error::Store(Port::internal(
@@ -91,7 +92,7 @@ impl Index {
                 error,
             )),
         };
-        let conn = schema::writer(path).map_err(failed)?;
+        let conn = schema::writer(path, sync).map_err(failed)?;
         sync_parent(path)?;
         let gate = Arc::new(Gate::default());
         checkpoint::watch(&conn);

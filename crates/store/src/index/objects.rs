@@ -3,9 +3,11 @@
 use std::ops::Range;
 
 use muonic_ports::object_store::{
-    ChecksumType, Encryption, Error, LockGuard, NewObject, ObjectChange, ObjectVersion, Result, Sums, Target, VersionId,
+    Algorithm, ChecksumType, Encryption, Error, EtagMatch, LockGuard, NewObject, ObjectChange, ObjectVersion,
+    Precondition, Result, Sums, Target, VersionId,
 };
-use rusqlite::params;
+use muonic_types::Digest;
+use rusqlite::{OptionalExtension, params};
 
 use super::Index;
 use super::extents;
@@ -40,6 +42,21 @@ impl Index {
         new: NewObject,
     ) -> Result<ObjectVersion> {
         self.step(move |tx| put_shared(tx, &source, &target, &new)).await
+    }
+
+    /// Makes a blob the content of a version, beside its digest. `md5` is that
+    /// of its bytes. `PreconditionFailed` where the key has a version.
+    pub(crate) async fn adopt(
+        &self,
+        digest: Digest,
+        md5: Vec<u8>,
+        sum: Option<(Algorithm, Vec<u8>)>,
+        target: Target,
+        new: NewObject,
+    ) -> Result<ObjectVersion> {
+        let condition = Precondition { if_none_match: Some(EtagMatch::Any), ..Precondition::default() };
+        let target = Target { condition, ..target };
+        self.step(move |tx| adopt(tx, &digest, &md5, sum.as_ref(), &target, &new)).await
     }
 
     /// The version named, or the latest, which may be a delete marker.
@@ -124,8 +141,7 @@ fn put_shared(
     let (md5, sum): (Vec<u8>, Option<Vec<u8>>) = tx
         .sql("SELECT etag, sum FROM versions WHERE bucket = ?1 AND key = ?2 AND age = ?3")?
         .query_row(params![from.id, source.key.as_bytes(), there.age], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    tx.sql("INSERT INTO contents (id, refs, parts) VALUES (?1, 2, 0) ON CONFLICT (id) DO UPDATE SET refs = refs + 1")?
-        .execute([content])?;
+    share(tx, content)?;
     let facts = Facts {
         content,
         size: there.object.size,
@@ -135,6 +151,33 @@ fn put_shared(
         encryption: there.object.encryption,
     };
     versions::place(tx, spot, new, facts, old.as_ref())
+}
+
+fn adopt(
+    tx: &mut Tx<'_>,
+    digest: &Digest,
+    md5: &[u8],
+    sum: Option<&(Algorithm, Vec<u8>)>,
+    target: &Target,
+    new: &NewObject,
+) -> Result<ObjectVersion, Failure> {
+    let (spot, old) = admit(tx, target, new)?;
+    let found: Option<(i64, u64)> = tx
+        .sql("SELECT content, size FROM blobs JOIN extents ON row = content << 14 WHERE digest = ?1")?
+        .query_row([digest.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (content, size) = found.ok_or(Error::NoSuchVersion)?;
+    share(tx, content)?;
+    let sum = sum.map(|(algorithm, bytes)| rows::sum_blob(*algorithm, ChecksumType::FullObject, bytes));
+    let facts = Facts { content, size, md5: md5.to_vec(), parts: 0, sum, encryption: Encryption::None };
+    versions::place(tx, spot, new, facts, old.as_ref())
+}
+
+/// Counts one more name of a content.
+fn share(tx: &mut Tx<'_>, content: i64) -> rusqlite::Result<()> {
+    tx.sql("INSERT INTO contents (id, refs, parts) VALUES (?1, 2, 0) ON CONFLICT (id) DO UPDATE SET refs = refs + 1")?
+        .execute([content])?;
+    Ok(())
 }
 
 fn alter(

@@ -14,10 +14,12 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
 const WRITER_CACHE: i64 = 8 << 10;
 const READER_CACHE: i64 = 2 << 10;
 
-pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+/// Without `sync` nothing survives a power loss for certain.
+pub(super) fn writer(path: &Path, sync: bool) -> rusqlite::Result<Connection> {
     let conn =
         Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE))?;
-    conn.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    conn.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;")?;
+    conn.pragma_update(None, "synchronous", if sync { "FULL" } else { "OFF" })?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
     set_up(&conn, WRITER_CACHE)?;

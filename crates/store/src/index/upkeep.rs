@@ -38,6 +38,45 @@ pub(crate) struct Segment {
 }
 
 impl Index {
+    /// The content that the extent of a row belongs to.
+    pub(crate) fn content_of(row: i64) -> u64 {
+        extents::content_of(row).cast_unsigned()
+    }
+
+    /// What uses the extent of a row, for people. Reads all versions.
+    pub(crate) async fn names_of(&self, row: i64) -> Result<Vec<String>> {
+        const MOST: i64 = 20;
+        let content = extents::content_of(row);
+        self.readers()
+            .scan(move |conn| {
+                let mut names = Vec::new();
+                let mut versions = conn.prepare_cached(
+                    "SELECT buckets.name, key, age FROM versions JOIN buckets ON buckets.id = versions.bucket
+                     WHERE content = ?1 AND marker = 0 LIMIT ?2",
+                )?;
+                let mut versions = versions.query(params![content, MOST])?;
+                while let Some(row) = versions.next()? {
+                    let (bucket, key, age): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                    names.push(format!("{bucket}/{} (version {})", String::from_utf8_lossy(&key), -age));
+                }
+                let mut uploads = conn.prepare_cached(
+                    "SELECT buckets.name, key FROM uploads JOIN buckets ON buckets.id = uploads.bucket WHERE content = ?1",
+                )?;
+                let mut uploads = uploads.query([content])?;
+                while let Some(row) = uploads.next()? {
+                    let (bucket, key): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                    names.push(format!("an open upload of {bucket}/{}", String::from_utf8_lossy(&key)));
+                }
+                let mut blobs = conn.prepare_cached("SELECT digest FROM blobs WHERE content = ?1")?;
+                let mut blobs = blobs.query([content])?;
+                while let Some(row) = blobs.next()? {
+                    names.push(format!("blob {}", muonic_types::Digest::from_bytes(row.get(0)?)));
+                }
+                Ok(names)
+            })
+            .await
+    }
+
     pub(crate) async fn segments(&self) -> Result<Vec<Segment>> {
         self.readers()
             .scan(|conn| {
@@ -210,7 +249,8 @@ const CROSS_CHECKS: &[(&str, &str)] = &[
     (
         "a content is counted with another number of names than it has:",
         "SELECT id FROM contents WHERE id NOT IN (SELECT content FROM garbage)
-         AND refs <> (SELECT count(*) FROM versions WHERE content = contents.id)",
+         AND refs <> (SELECT count(*) FROM versions WHERE content = contents.id)
+                   + (SELECT count(*) FROM blobs WHERE content = contents.id)",
     ),
     (
         "a segment's live bytes are miscounted:",
