@@ -108,6 +108,16 @@ fn the_scheduler_depends_on_types_only() {
 }
 
 #[test]
+fn the_policy_depends_on_types_and_parsers_only() {
+    let allowed = ["muonic-types", "serde", "serde_json", "jiff", "data-encoding"];
+    let direct = GRAPH.direct("muonic-policy");
+    assert!(
+        direct.iter().all(|name| allowed.contains(name)),
+        "the policy decides from its arguments alone and may depend on {allowed:?} only, but names {direct:?}: hand it what it needs as values"
+    );
+}
+
+#[test]
 fn services_know_no_door_and_no_backend() {
     knows_nothing_of(
         "muonic-services",
