@@ -20,8 +20,8 @@ pub enum Of {
 /// Checks pairs and makes them a set.
 ///
 /// # Errors
-/// `Invalid` (`BadRequest` of the count is one too) for too many; `InvalidTag`
-/// for a key or value that is not allowed or a key that is there twice.
+/// `InvalidTag` for too many, for a key or value that is not allowed and for a
+/// key that is there twice.
 pub fn set(of: Of, pairs: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>> {
     let (max, what) = match of {
         Of::Object => (OBJECT_TAGS_MAX, "object"),
@@ -30,7 +30,7 @@ pub fn set(of: Of, pairs: impl IntoIterator<Item = (String, String)>) -> Result<
     let mut out = BTreeMap::new();
     for (n, (key, value)) in pairs.into_iter().enumerate() {
         if n == max {
-            return Err(Error::Invalid(format!("{what} tags cannot be greater than {max}")));
+            return Err(Error::InvalidTag(format!("{what} tags cannot be greater than {max}")));
         }
         check(&key, &value)?;
         if out.contains_key(&key) {
