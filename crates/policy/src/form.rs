@@ -43,7 +43,7 @@ impl FormPolicy {
         if text.len() > DOCUMENT_BYTES_MAX {
             return Err(wrong(format!("the policy is longer than {DOCUMENT_BYTES_MAX} bytes")));
         }
-        let value: Value = serde_json::from_slice(&text).map_err(|e| wrong(format!("the policy is not JSON: {e}")))?;
+        let value = crate::json::parse(&text).map_err(|e| wrong(format!("the policy is not JSON: {e}")))?;
         let Value::Object(fields) = value else { return Err(wrong("the policy must be a JSON object")) };
         let expiration = match fields.get("expiration") {
             Some(Value::String(s)) => {

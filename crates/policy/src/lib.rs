@@ -12,13 +12,14 @@ pub mod cors;
 mod error;
 pub mod form;
 pub mod iam;
+mod json;
 pub mod lifecycle;
 pub mod notification;
 pub mod ownership;
 pub mod public_access;
 pub mod tags;
-//MOD #[cfg(test)]
-//MOD mod tests;
+#[cfg(test)]
+mod tests;
 mod wildcard;
 
 pub use error::{Error, Result};

@@ -18,7 +18,7 @@ pub(super) fn policy(text: &str, bucket: &str) -> Result<Policy> {
     if text.len() > POLICY_BYTES_MAX {
         return Err(malformed(format!("the policy has {} bytes; at most {POLICY_BYTES_MAX} are allowed", text.len())));
     }
-    let value: Value = serde_json::from_str(text).map_err(|e| malformed(format!("the policy is not JSON: {e}")))?;
+    let value = crate::json::parse(text.as_bytes()).map_err(|e| malformed(format!("the policy is not JSON: {e}")))?;
     let Value::Object(fields) = value else { return Err(malformed("the policy must be a JSON object")) };
     known(&fields, &["Version", "Id", "Statement"], "policy")?;
     let variables = match fields.get("Version") {
