@@ -16,7 +16,10 @@ fn holds(condition: &Value, values: &[(&str, &str)]) -> bool {
     ask(&policy, ANN, "s3:GetObject", "b/k", &context) == Decision::Allow
 }
 
-fn table(cases: &[(Value, &[(&str, &str)], bool)]) {
+/// Condition, values of the request, whether it holds.
+type Case<'a> = (Value, &'a [(&'a str, &'a str)], bool);
+
+fn table(cases: &[Case<'_>]) {
     for (condition, values, expected) in cases {
         assert_eq!(holds(condition, values), *expected, "{condition} on {values:?}");
     }
