@@ -15,10 +15,13 @@ from pathlib import Path
 import gateway
 import jobs
 import startup
+import store
 import upload
 from measure import Bench
 
 BENCHES = {"startup": startup.run, "jobs": jobs.run, "upload": upload.run, "gateway": gateway.run}
+# Named only: it needs other programs, and longer.
+MORE = {"store": store.run}
 
 
 def main() -> int:
@@ -28,22 +31,27 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, to see that it works")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     parser.add_argument("--folder", type=Path, help="where to put the data; choose the disk to be measured")
+    parser.add_argument("--phase-seconds", type=float, default=3.0, help="store: how long one phase lasts")
+    parser.add_argument("--peers", default="", help="store: the peers to run beside muonic, separated by commas")
+    parser.add_argument("--many-parts", type=int, default=200, help="store: parts of 5 MiB of the largest upload")
+    parser.add_argument("--growth", type=int, default=100_000, help="store: objects that point reads and lists grow to")
     args = parser.parse_args()
     names = args.only.split(",")
-    unknown = [name for name in names if name not in BENCHES]
+    unknown = [name for name in names if name not in BENCHES | MORE]
     if unknown:
-        print(f"bench: '{unknown[0]}' is unknown: there are {', '.join(BENCHES)}", file=sys.stderr)
+        print(f"bench: '{unknown[0]}' is unknown: there are {', '.join(BENCHES | MORE)}", file=sys.stderr)
         return 2
 
     # Ends by the same path as Ctrl-C, so that every server is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="muonic-bench-", dir=args.folder))
-    bench = Bench(args.binary, folder, args.quick)
+    only = tuple(name for name in args.peers.split(",") if name)
+    bench = Bench(args.binary, folder, args.quick, args.phase_seconds, only, args.many_parts, args.growth)
     rows = []
     try:
         for name in names:
             print(f"measuring: {name}", file=sys.stderr, flush=True)
-            rows += BENCHES[name](bench)
+            rows += (BENCHES | MORE)[name](bench)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,8 +69,9 @@ def table(rows: list) -> None:
     print(f"\n{'':<42}{'muonic':>12}{'baseline':>12}{'ratio':>8}  {'baseline is':<24}aim")
     for row in rows:
         baseline = "" if row.baseline is None else number(row.baseline)
+        ours = "-" if row.ours is None else f"{number(row.ours)} {row.unit}"
         ratio = "" if row.ratio is None else number(row.ratio)
-        print(f"{row.name:<42}{number(row.ours) + ' ' + row.unit:>12}{baseline:>12}{ratio:>8}  {row.against:<24}{row.aim}")
+        print(f"{row.name:<42}{ours:>12}{baseline:>12}{ratio:>8}  {row.against:<24}{row.aim}")
 
 
 def number(value: float) -> str:

@@ -20,7 +20,7 @@ class Row:
     """One comparison: ours beside a baseline, measured in turns in one run."""
 
     name: str
-    ours: float
+    ours: float | None
     baseline: float | None
     unit: str
     against: str = ""
@@ -28,7 +28,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        return self.ours / self.baseline if self.baseline else None
+        return self.ours / self.baseline if self.ours is not None and self.baseline else None
 
 
 @dataclass
@@ -38,13 +38,21 @@ class Bench:
     binary: str
     folder: Path
     quick: bool
+    # Of bench/store.py alone: a phase's length, the peers (all where empty), the
+    # parts of the upload with many, the objects of the growth.
+    phase_s: float = 3.0
+    peers: tuple[str, ...] = ()
+    many_parts: int = 200
+    growth: int = 100_000
 
     def rounds(self, full: int) -> int:
         return max(3, full // 4) if self.quick else full
 
-    def server(self, name: str) -> Server:
+    def server(self, name: str, *args: str) -> Server:
         data = self.folder / name
-        return Server(self.binary, data, self.folder / f"{name}.log", self.env(data))
+        server = Server(self.binary, data, self.folder / f"{name}.log", self.env(data))
+        server.more = list(args)
+        return server
 
     @staticmethod
     def env(data: Path) -> dict:

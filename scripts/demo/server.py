@@ -21,10 +21,11 @@ class Server:
         self.binary, self.data, self.log, self.env = binary, data, log, env
         self.process: subprocess.Popen | None = None
         self.url = self.token = ""
+        self.more: list[str] = []
 
     @property
     def command(self) -> list[str]:
-        return [self.binary, "up", "--data", str(self.data), "--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0"]
+        return [self.binary, "up", "--data", str(self.data), "--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0", *self.more]
 
     def start(self) -> float:
         """Starts the server; answers the seconds until it was ready."""
