@@ -1,0 +1,192 @@
+//! What a bucket's owner has set about it: documents that the store keeps by
+//! name and does not look into.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muonic_ports::object_store::{Bucket, BucketChange, NewEncryption, Retention, RetentionMode};
+use muonic_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::access::{Action, Call};
+use super::objects::{BUCKET_TAGS_MAX, check_tags};
+use super::{Buckets, Error, Result};
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Acl,
+    Cors,
+    Encryption,
+    Lifecycle,
+    Lock,
+    Notification,
+    Ownership,
+    Policy,
+    PublicAccessBlock,
+    Tags,
+}
+
+impl Kind {
+    /// As the store keeps it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Acl => "acl",
+            Self::Cors => "cors",
+            Self::Encryption => "encryption",
+            Self::Lifecycle => "lifecycle",
+            Self::Lock => "object-lock",
+            Self::Notification => "notification",
+            Self::Ownership => "ownership",
+            Self::Policy => "policy",
+            Self::PublicAccessBlock => "public-access-block",
+            Self::Tags => "tags",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Acl => "access list",
+            Self::Cors => "CORS configuration",
+            Self::Encryption => "encryption configuration",
+            Self::Lifecycle => "lifecycle configuration",
+            Self::Lock => "object lock configuration",
+            Self::Notification => "notification configuration",
+            Self::Ownership => "ownership controls",
+            Self::Policy => "policy",
+            Self::PublicAccessBlock => "public access block",
+            Self::Tags => "tags",
+        }
+    }
+
+    fn actions(self) -> (Action, Action) {
+        match self {
+            Self::Acl => (Action::GET_BUCKET_ACL, Action::PUT_BUCKET_ACL),
+            Self::Cors => (Action::GET_CORS, Action::PUT_CORS),
+            Self::Encryption => (Action::GET_ENCRYPTION, Action::PUT_ENCRYPTION),
+            Self::Lifecycle => (Action::GET_LIFECYCLE, Action::PUT_LIFECYCLE),
+            Self::Lock => (Action::GET_LOCK, Action::PUT_LOCK),
+            Self::Notification => (Action::GET_NOTIFICATION, Action::PUT_NOTIFICATION),
+            Self::Ownership => (Action::GET_OWNERSHIP, Action::PUT_OWNERSHIP),
+            Self::Policy => (Action::GET_POLICY, Action::PUT_POLICY),
+            Self::PublicAccessBlock => (Action::GET_PUBLIC_BLOCK, Action::PUT_PUBLIC_BLOCK),
+            Self::Tags => (Action::GET_BUCKET_TAGS, Action::PUT_BUCKET_TAGS),
+        }
+    }
+}
+
+/// How long new versions are retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRule {
+    pub compliance: bool,
+    pub days: Option<i32>,
+    pub years: Option<i32>,
+}
+
+impl LockRule {
+    /// Exactly one of days and years, and not more than a hundred years.
+    pub fn check(&self) -> Result<()> {
+        match (self.days, self.years) {
+            (Some(1..=36_500), None) | (None, Some(1..=100)) => Ok(()),
+            (Some(_), Some(_)) | (None, None) => {
+                Err(Error::Malformed("a default retention has either Days or Years".to_owned()))
+            }
+            _ => Err(Error::Invalid("a default retention has 1 to 36,500 days or 1 to 100 years".to_owned())),
+        }
+    }
+}
+
+/// How new objects are encrypted where a request does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncryptionRule {
+    pub kms: bool,
+    pub key: Option<String>,
+    pub bucket_key: bool,
+}
+
+impl Buckets {
+    /// A document as it is kept; `None` where there is none.
+    pub async fn document(&self, call: Call<'_>, bucket: &str, kind: Kind) -> Result<(Bucket, Option<String>)> {
+        let mut bucket = self.open(call, kind.actions().0, bucket, None).await?;
+        let document = bucket.documents.remove(kind.name());
+        Ok((bucket, document))
+    }
+
+    /// Sets a document that its door has checked, or removes it.
+    pub async fn set_document(
+        &self,
+        call: Call<'_>,
+        bucket: &str,
+        kind: Kind,
+        document: Option<String>,
+    ) -> Result<Bucket> {
+        let bucket = self.open(call, kind.actions().1, bucket, None).await?;
+        let change = BucketChange::Document(kind.name().to_owned(), document);
+        Ok(self.store.bucket_change(&bucket.name, change).await?)
+    }
+
+    pub async fn bucket_tags(&self, call: Call<'_>, bucket: &str) -> Result<BTreeMap<String, String>> {
+        match self.document(call, bucket, Kind::Tags).await?.1 {
+            Some(document) => parse(&document, Kind::Tags),
+            None => Err(Error::NoDocument(Kind::Tags)),
+        }
+    }
+
+    /// No tags removes them.
+    pub async fn set_bucket_tags(&self, call: Call<'_>, bucket: &str, tags: BTreeMap<String, String>) -> Result<()> {
+        check_tags(&tags, BUCKET_TAGS_MAX)?;
+        let document = if tags.is_empty() { None } else { Some(render(&tags)?) };
+        self.set_document(call, bucket, Kind::Tags, document).await.map(drop)
+    }
+
+    /// `NoDocument` unless the bucket's versions may be locked.
+    pub async fn lock_rule(&self, call: Call<'_>, bucket: &str) -> Result<Option<LockRule>> {
+        let (bucket, document) = self.document(call, bucket, Kind::Lock).await?;
+        if !bucket.lock {
+            return Err(Error::NoDocument(Kind::Lock));
+        }
+        document.map(|document| parse(&document, Kind::Lock)).transpose()
+    }
+
+    /// Allows locks where they were not, if versioning is on.
+    pub async fn set_lock_rule(&self, call: Call<'_>, bucket: &str, rule: Option<LockRule>) -> Result<()> {
+        if let Some(rule) = &rule {
+            rule.check()?;
+        }
+        let bucket = self.open(call, Action::PUT_LOCK, bucket, None).await?;
+        if !bucket.lock {
+            self.store.bucket_change(&bucket.name, BucketChange::Lock).await?;
+        }
+        let document = rule.as_ref().map(render).transpose()?;
+        let change = BucketChange::Document(Kind::Lock.name().to_owned(), document);
+        self.store.bucket_change(&bucket.name, change).await?;
+        Ok(())
+    }
+}
+
+pub fn parse<T: for<'de> Deserialize<'de>>(document: &str, kind: Kind) -> Result<T> {
+    serde_json::from_str(document)
+        .map_err(|e| muonic_ports::Error::internal(format!("the {} of a bucket cannot be read", kind.title()), e).into())
+}
+
+pub fn render<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| muonic_ports::Error::internal("a document of a bucket cannot be written", e).into())
+}
+
+pub(super) fn default_retention(bucket: &Bucket, now: Timestamp) -> Result<Option<Retention>> {
+    let Some(document) = bucket.documents.get(Kind::Lock.name()) else { return Ok(None) };
+    let rule: LockRule = parse(document, Kind::Lock)?;
+    let days = rule.days.unwrap_or_else(|| rule.years.unwrap_or_default().saturating_mul(365));
+    let until = now
+        .checked_add(Duration::from_secs(u64::from(days.unsigned_abs()) * 24 * 3600))
+        .map_err(|e| muonic_ports::Error::internal("a retention ends beyond all time", e))?;
+    let mode = if rule.compliance { RetentionMode::Compliance } else { RetentionMode::Governance };
+    Ok(Some(Retention { mode, until }))
+}
+
+pub(super) fn default_encryption(bucket: &Bucket) -> Result<NewEncryption> {
+    let Some(document) = bucket.documents.get(Kind::Encryption.name()) else { return Ok(NewEncryption::Store) };
+    let rule: EncryptionRule = parse(document, Kind::Encryption)?;
+    Ok(if rule.kms { NewEncryption::Named(rule.key) } else { NewEncryption::Store })
+}

@@ -1,0 +1,73 @@
+//! What the service of buckets answers when it cannot do what was asked.
+
+use muonic_ports::object_store;
+use muonic_types::Timestamp;
+
+use super::config::Kind;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller may not do this; a sentence.
+    #[error("{0}")]
+    Denied(String),
+    /// A value that does not hold; a sentence.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request contradicts itself or what is there; a sentence.
+    #[error("{0}")]
+    InvalidRequest(String),
+    #[error("{0}")]
+    BucketName(String),
+    /// The bucket exists, and is the caller's.
+    #[error("the bucket is yours already")]
+    BucketOwned,
+    #[error("the key has {0} bytes, at most {max} are allowed", max = super::KEY_BYTES_MAX)]
+    KeyTooLong(usize),
+    /// What was asked for is a delete marker.
+    #[error("the object is deleted: its latest version is a delete marker")]
+    DeleteMarker {
+        version: object_store::VersionId,
+        modified_at: Timestamp,
+        /// Whether this version was asked for by its id.
+        is_named: bool,
+    },
+    /// The condition of a read that holds nothing new: not a failure.
+    #[error("the object has not changed")]
+    NotModified(Box<object_store::ObjectVersion>),
+    /// The bytes asked for lie beyond the object's.
+    #[error("the object has {size} bytes, the range lies beyond them")]
+    Range { size: u64 },
+    #[error("the object has {count} parts")]
+    PartNumber { count: u16 },
+    /// The bucket has no document of this kind.
+    #[error("the bucket has no {}", .0.title())]
+    NoDocument(Kind),
+    /// The object has no retention, or no legal hold.
+    #[error("the object has no {0}")]
+    NoLock(&'static str),
+    #[error("object lock is not enabled for the bucket")]
+    NotLockable,
+    /// A document that does not hold; a sentence.
+    #[error("{0}")]
+    Malformed(String),
+    #[error("{0}")]
+    InvalidTag(String),
+    #[error("not implemented: {0}")]
+    NotImplemented(String),
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+}
+
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
+        Self::Denied(error.message)
+    }
+}
+
+impl From<muonic_ports::Error> for Error {
+    fn from(error: muonic_ports::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

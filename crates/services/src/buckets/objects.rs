@@ -1,0 +1,235 @@
+//! Objects: put, find, read, delete.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use muonic_ports::object_store::{
+    Bucket, ByteStream, CustomerKey, Deleted, LockGuard, NewEncryption, NewObject, ObjectVersion,
+    Part, Precondition, Removal, Target, Verify, VersionId,
+};
+
+use super::access::{self, Action, Call};
+use super::{Buckets, Conditions, Error, Result, check_key, config};
+
+/// Access lists as a request asks for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AclWanted {
+    /// One of S3's canned lists.
+    pub canned: Option<String>,
+    /// Grantees by permission (`READ`, `FULL_CONTROL`), as the headers say.
+    pub grants: Vec<(&'static str, String)>,
+}
+
+impl AclWanted {
+    pub fn is_asked(&self) -> bool {
+        self.canned.is_some() || !self.grants.is_empty()
+    }
+
+    /// The document to keep; `None` is private.
+    pub(super) fn document(&self, _owner: &str, _bucket_owner: &str) -> Result<Option<String>> {
+        match self.canned.as_deref() {
+            None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") if self.grants.is_empty() => {
+                Ok(None)
+            }
+            _ => Err(Error::NotImplemented("access lists other than private".to_owned())),
+        }
+    }
+}
+
+/// An object to be, as a request describes it.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// Of these, `owner`, `acl` and `encryption` are filled in here.
+    pub new: NewObject,
+    /// `None`: what the bucket says.
+    pub encryption: Option<NewEncryption>,
+    pub acl: AclWanted,
+}
+
+/// One removal, as a request describes it.
+#[derive(Debug, Clone, Default)]
+pub struct Removing {
+    pub key: String,
+    pub version: Option<VersionId>,
+    pub condition: Precondition,
+}
+
+impl Buckets {
+    /// Stores `body` under a key. `verify` is asked after its last byte.
+    pub async fn put_object(
+        &self,
+        call: Call<'_>,
+        (bucket, key): (&str, &str),
+        draft: Draft,
+        condition: Precondition,
+        body: ByteStream,
+        verify: Verify,
+    ) -> Result<ObjectVersion> {
+        // Before the body is read: a gigabyte for a bucket that is not there
+        // should not travel.
+        let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
+        let new = self.complete(call, &bucket, key, draft)?;
+        let target = self.target(bucket, key, condition);
+        Ok(self.store.put(target, new, body, verify).await?)
+    }
+
+    /// What is known of the latest version, or of the one named.
+    pub async fn object(
+        &self,
+        call: Call<'_>,
+        (bucket, key): (&str, &str),
+        version: Option<&VersionId>,
+        conditions: &Conditions,
+    ) -> Result<ObjectVersion> {
+        let action = if version.is_some() { Action::GET_VERSION } else { Action::GET };
+        let (_, object) = self.find(call, action, (bucket, key), version).await?;
+        conditions.check(&object)?;
+        Ok(object)
+    }
+
+    /// The bytes of a version that [`Self::object`] has answered.
+    pub async fn read(
+        &self,
+        object: &ObjectVersion,
+        range: Option<Range<u64>>,
+        key: Option<&CustomerKey>,
+    ) -> Result<ByteStream> {
+        Ok(self.store.read(object, range, key).await?)
+    }
+
+    /// Where a part of a version lies, and its record if it has one. Part 1 of
+    /// a version that was not uploaded in parts is all of it.
+    pub async fn part(&self, object: &ObjectVersion, number: u16) -> Result<(Range<u64>, Option<Part>)> {
+        let beyond = || Error::PartNumber { count: object.parts.max(1) };
+        if number == 0 || number > object.parts.max(1) {
+            return Err(beyond());
+        }
+        if object.parts == 0 {
+            return Ok((0..object.size, None));
+        }
+        let parts = self.store.parts(object, 0, number.into()).await?;
+        let end: u64 = parts.iter().map(|part| part.size).sum();
+        let part = parts.into_iter().nth(usize::from(number) - 1).ok_or_else(beyond)?;
+        Ok((end - part.size..end, Some(part)))
+    }
+
+    pub async fn parts(&self, object: &ObjectVersion, after: u16, max: u32) -> Result<Vec<Part>> {
+        Ok(self.store.parts(object, after, max).await?)
+    }
+
+    /// Each removal has an answer of its own; an error is about all.
+    pub async fn delete_objects(
+        &self,
+        call: Call<'_>,
+        bucket: &str,
+        removals: Vec<Removing>,
+        bypass: bool,
+    ) -> Result<Vec<Result<Deleted>>> {
+        let bucket = self.bucket(bucket).await?;
+        let at = self.clock.now();
+        let guard = LockGuard { now: at, bypass: access::may_bypass(call, bypass, &bucket) };
+        let mut answers: Vec<Option<Result<Deleted>>> = Vec::with_capacity(removals.len());
+        let mut allowed = Vec::with_capacity(removals.len());
+        for removing in removals {
+            let action = if removing.version.is_some() { Action::DELETE_VERSION } else { Action::DELETE };
+            let checked = check_key(&removing.key)
+                .and_then(|()| access::authorise(call, action, &bucket, Some(&removing.key), None));
+            answers.push(checked.err().map(Err));
+            if answers.last().is_some_and(Option::is_none) {
+                let Removing { key, version, condition } = removing;
+                allowed.push(Removal { key, version, condition, guard, owner: call.caller.owner() });
+            }
+        }
+        let mut removed = if allowed.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.store.delete(&bucket.name, allowed, at).await?.into_iter()
+        };
+        let missing = || Err(muonic_ports::Error::bug("the store left a removal without an answer").into());
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|| removed.next().map_or_else(missing, |r| r.map_err(Error::from))))
+            .collect())
+    }
+
+    /// Fills in what the request leaves to the bucket, and checks that the
+    /// caller may set what it sets.
+    pub(super) fn complete(&self, call: Call<'_>, bucket: &Bucket, key: &str, draft: Draft) -> Result<NewObject> {
+        let Draft { mut new, encryption, acl } = draft;
+        let may = |action| access::authorise(call, action, bucket, Some(key), None);
+        if !new.tags.is_empty() {
+            check_tags(&new.tags, OBJECT_TAGS_MAX)?;
+            may(Action::PUT_TAGS)?;
+        }
+        if new.retention.is_some() || new.legal_hold {
+            if !bucket.lock {
+                return Err(Error::NotLockable);
+            }
+            if new.retention.is_some() {
+                may(Action::PUT_RETENTION)?;
+            }
+            if new.legal_hold {
+                may(Action::PUT_LEGAL_HOLD)?;
+            }
+        }
+        if new.retention.is_some_and(|retention| retention.until <= self.clock.now()) {
+            return Err(Error::Invalid("the retain until date must be in the future".to_owned()));
+        }
+        if new.retention.is_none() && bucket.lock {
+            new.retention = config::default_retention(bucket, self.clock.now())?;
+        }
+        if acl.is_asked() {
+            may(Action::PUT_ACL)?;
+        }
+        new.owner = call.caller.owner();
+        new.acl = acl.document(&new.owner, bucket.project.as_str())?;
+        new.encryption = match encryption {
+            Some(encryption) => encryption,
+            None => config::default_encryption(bucket)?,
+        };
+        Ok(new)
+    }
+
+    pub(super) fn target(&self, bucket: Bucket, key: &str, condition: Precondition) -> Target {
+        Target { bucket: bucket.name, key: key.to_owned(), condition, at: self.clock.now() }
+    }
+}
+
+pub const OBJECT_TAGS_MAX: usize = 10;
+pub const BUCKET_TAGS_MAX: usize = 50;
+
+/// S3's rules for tags.
+pub fn check_tags(tags: &BTreeMap<String, String>, max: usize) -> Result<()> {
+    if tags.len() > max {
+        return Err(Error::InvalidTag(format!("there are {} tags, at most {max} are allowed", tags.len())));
+    }
+    for (key, value) in tags {
+        if !(1..=128).contains(&key.chars().count()) {
+            return Err(Error::InvalidTag("the key of a tag has 1 to 128 characters".to_owned()));
+        }
+        if value.chars().count() > 256 {
+            return Err(Error::InvalidTag(format!("the value of tag '{key}' has more than 256 characters")));
+        }
+        if key.starts_with("aws:") {
+            return Err(Error::InvalidTag(format!("'{key}': keys that begin with aws: are reserved")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_bounded() {
+        let tags = |n: usize| (0..n).map(|i| (format!("k{i}"), String::new())).collect::<BTreeMap<_, _>>();
+        assert!(check_tags(&tags(10), OBJECT_TAGS_MAX).is_ok());
+        assert!(check_tags(&tags(11), OBJECT_TAGS_MAX).is_err());
+        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        assert!(check_tags(&one(&"é".repeat(128), &"é".repeat(256)), 1).is_ok());
+        for (key, value) in [("", "v"), (&*"k".repeat(129), ""), ("k", &*"v".repeat(257)), ("aws:k", "")] {
+            assert!(check_tags(&one(key, value), 1).is_err(), "{key}");
+        }
+    }
+}
