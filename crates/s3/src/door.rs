@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{CONTENT_RANGE, HeaderName};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use muonic_ports::routes::Authenticator;
+use muonic_services::Buckets;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError, S3Error, s3_error};
@@ -19,7 +20,7 @@ use crate::body::{guarded, pieces, to_s3s};
 use crate::errors::{FAULT, not_implemented};
 use crate::ops::Ops;
 use crate::screen::screen;
-use crate::sums::{Declared, Verdict, verified};
+use crate::sums::{Declared, Verdict, checked};
 
 /// Largest XML body: a thousand keys of the greatest length, escaped.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -34,13 +35,14 @@ pub struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(ops: Ops, auth: Arc<dyn Authenticator>) -> Self {
+    pub(crate) fn new(buckets: Arc<Buckets>, auth: Arc<dyn Authenticator>) -> Self {
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BYTES_MAX;
-        let mut builder = S3ServiceBuilder::new(ops);
+        let mut builder = S3ServiceBuilder::new(Ops::new(buckets.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(Access(auth.clone()));
-        builder.set_access(Access(auth));
+        let access = Access { auth, buckets };
+        builder.set_auth(access.clone());
+        builder.set_access(access);
         let started = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         Self { s3: builder.build(), requests: Arc::new(AtomicU64::new(started)) }
     }
@@ -51,7 +53,11 @@ impl Door {
             Ok(response) => response?,
             Err(refused) => rendered(refused),
         };
-        if let Ok(id) = HeaderValue::try_from(format!("{id:016X}")) {
+        let id = format!("{id:016X}");
+        if response.status().is_client_error() || response.status().is_server_error() {
+            name_request(&mut response, &id);
+        }
+        if let Ok(id) = HeaderValue::try_from(id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         Ok(response)
@@ -65,7 +71,8 @@ impl Door {
             if is_chunked(&parts.headers) {
                 return Err(not_implemented("aws-chunked bodies of requests other than PutObject"));
             }
-            let (stream, verdict) = verified(pieces(incoming), Declared::from_headers(&parts.headers)?);
+            let declared = Declared::from_headers(&parts.headers)?;
+            let (stream, verdict) = checked(pieces(incoming), declared);
             (to_s3s(stream), Some(verdict))
         } else {
             (guarded(incoming), None)
@@ -75,14 +82,30 @@ impl Door {
     }
 }
 
-/// Whether s3s reads the body itself, as XML: all that is sent to a bucket.
+/// Whether s3s reads the body itself, as XML: all that is sent to a bucket, and
+/// what is sent to an object beside its bytes.
 fn takes_xml(parts: &http::request::Parts) -> bool {
     let key = parts.uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
     match parts.method {
         Method::POST => true,
-        Method::PUT => key.is_empty(),
+        Method::PUT if key.is_empty() => true,
+        Method::PUT => parts.uri.query().is_some_and(|query| {
+            let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+            names.into_iter().any(|name| matches!(&*name, "tagging" | "acl" | "retention" | "legal-hold"))
+        }),
         _ => false,
     }
+}
+
+/// Says in the body of an error too which request it is about.
+fn name_request(response: &mut Response<Body>, id: &str) {
+    const END: &[u8] = b"</Error>";
+    let Some(body) = response.body().bytes().filter(|body| body.ends_with(END)) else { return };
+    let mut named = Vec::with_capacity(body.len() + 64);
+    named.extend_from_slice(&body[..body.len() - END.len()]);
+    named.extend_from_slice(format!("<RequestId>{id}</RequestId></Error>").as_bytes());
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.body_mut() = Body::from(named);
 }
 
 fn is_chunked(headers: &HeaderMap) -> bool {
@@ -103,8 +126,8 @@ fn settled(mut response: Response<Body>, method: &Method, verdict: Option<Verdic
         return response;
     }
     match verdict.map(|verdict| verdict.take()) {
-        Some(Some(Err(refused))) => rendered(refused),
-        Some(_) => rendered(s3_error!(
+        Some(Some(refused)) => rendered(refused),
+        Some(None) => rendered(s3_error!(
             InvalidRequest,
             "the body broke off, or is not what x-amz-content-sha256 and the length announce"
         )),

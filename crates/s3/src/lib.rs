@@ -3,19 +3,25 @@
 //!
 //! A request walks: `muonic_listen` (connections) → `door` (refuses what must not
 //! even be parsed: `screen`) → s3s (signature) → `access` (who is it) → `ops`
-//! (one file per family of operations) → `muonic_services::Buckets`.
+//! (one file per family of operations) → `muonic_services::Buckets`. What the
+//! headers say of an object to be is read in one place, `draft`.
 //!
 //! Invariants:
-//! - Nothing is read of the body of a call without a signature.
+//! - Nothing is read of the body of a call without a signature before access
+//!   has been granted from its head.
 //! - A sum that a client declares, in a header or a trailer, is verified
 //!   before anything is kept (`sums`); s3s itself only parses them.
 //! - What is asked for and not built is refused by name, never dropped.
 
 mod access;
 mod body;
+mod dates;
 mod door;
+mod draft;
 mod errors;
+mod facts;
 mod ops;
+mod render;
 mod screen;
 mod sums;
 
@@ -32,5 +38,5 @@ pub const REGION: &str = "us-east-1";
 
 /// The door as a service for hyper.
 pub fn service(buckets: Arc<Buckets>, auth: Arc<dyn Authenticator>) -> Door {
-    Door::new(ops::Ops::new(buckets), auth)
+    Door::new(buckets, auth)
 }

@@ -1,19 +1,21 @@
-//! What is refused before anything of a request is parsed further: calls
-//! without a signature, ways to sign that are too weak or never end, and
-//! headers that would count without being signed.
+//! What is refused before anything of a request is parsed further: ways to
+//! sign that are unknown, stale or never end, and headers that would count
+//! without being signed.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use s3s::{S3Error, S3Result, s3_error};
 
-use crate::errors::not_implemented;
+use crate::dates::parse_http_date;
+use crate::errors::{custom, not_implemented};
 
 /// Presigned URLs end within a week, as in S3.
 const PRESIGNED_SECONDS_MAX: i64 = 7 * 24 * 3600;
+const SKEW_SECONDS_MAX: i64 = 15 * 60;
 
 pub(crate) fn screen(parts: &Parts, now: Timestamp) -> S3Result<()> {
     let query = Query::parse(parts.uri.query().unwrap_or_default());
@@ -22,29 +24,52 @@ pub(crate) fn screen(parts: &Parts, now: Timestamp) -> S3Result<()> {
         [one] => Some(one.to_str().map_err(|_| malformed("the Authorization header is not text"))?),
         _ => return Err(malformed("there is more than one Authorization header")),
     };
-    if parts.method == Method::POST && is_form(&parts.headers) {
-        return Err(not_implemented("PostObject (uploads from browser forms)"));
-    }
     match (header, query.signature()?) {
-        (None, None) => {
-            Err(s3_error!(AccessDenied, "the request is not signed; sign it with an access key of this server"))
-        }
         (Some(_), Some(_)) => Err(malformed("the request is signed twice, in a header and in its query")),
-        (Some(header), None) => check_header(header, &parts.headers),
+        (Some(header), None) => match header.strip_prefix("AWS4-HMAC-SHA256") {
+            Some(fields) => check_header(fields, &parts.headers),
+            None if header.starts_with("AWS ") => check_v2_header(&parts.headers, now),
+            None => Err(malformed("this way to sign is not supported; use AWS4-HMAC-SHA256 (signature version 4)")),
+        },
         (None, Some(Presigned::V4)) => check_v4(&query, &parts.headers),
-        (None, Some(Presigned::V2)) => check_v2(&query, now),
+        (None, Some(Presigned::V2)) => {
+            check_v2(&query, now)?;
+            refuse_framing(&parts.headers)
+        }
+        // Whether a request without a signature may do what it wants, the
+        // owner of the bucket says.
+        (None, None) => refuse_framing(&parts.headers),
     }
+}
+
+/// Frames are taken off only where the signature of version 4 announces them.
+fn refuse_framing(headers: &HeaderMap) -> S3Result<()> {
+    match headers.get("x-amz-content-sha256") {
+        Some(value) if value.as_bytes().starts_with(b"STREAMING-") => {
+            Err(not_implemented("aws-chunked bodies of requests without a signature of version 4 in a header"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Version 2 covers all `x-amz-` headers by itself; s3s does not look at its date.
+fn check_v2_header(headers: &HeaderMap, now: Timestamp) -> S3Result<()> {
+    let date = headers.get("x-amz-date").or_else(|| headers.get("date")).and_then(|date| date.to_str().ok());
+    let date = date.and_then(parse_http_date).filter(|date| date.as_second() >= 0);
+    let date = date.ok_or_else(|| s3_error!(AccessDenied, "a signature of version 2 needs a Date or x-amz-date"))?;
+    if (now.as_second() - date.as_second()).abs() > SKEW_SECONDS_MAX {
+        return Err(s3_error!(RequestTimeTooSkewed, "the request's date is more than 15 minutes from the server's"));
+    }
+    refuse_framing(headers)
 }
 
 fn malformed(what: &str) -> S3Error {
     s3_error!(InvalidRequest, "{what}")
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
+/// As a URL that has expired: who gets it may not use it.
+fn wrong_query(what: String) -> S3Error {
+    custom("AuthorizationQueryParametersError", StatusCode::FORBIDDEN, what)
 }
 
 enum Presigned {
@@ -53,19 +78,16 @@ enum Presigned {
 }
 
 /// Parameters by name, as s3s will see them: decoded, and unique where it matters.
-struct Query(HashMap<String, Vec<String>>);
+struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-impl Query {
-    fn parse(query: &str) -> Self {
-        let mut all = HashMap::<String, Vec<String>>::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            all.entry(name.into_owned()).or_default().push(value.into_owned());
-        }
-        Self(all)
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).collect())
     }
 
     fn signature(&self) -> S3Result<Option<Presigned>> {
-        match (self.0.contains_key("X-Amz-Signature"), self.0.contains_key("Signature")) {
+        let has = |name: &str| self.0.iter().any(|(n, _)| n == name);
+        match (has("X-Amz-Signature"), has("Signature")) {
             (true, true) => Err(malformed("the query is signed twice")),
             (true, false) => Ok(Some(Presigned::V4)),
             (false, true) => Ok(Some(Presigned::V2)),
@@ -74,17 +96,15 @@ impl Query {
     }
 
     fn one(&self, name: &str) -> S3Result<&str> {
-        match self.0.get(name).map(Vec::as_slice) {
-            Some([value]) => Ok(value),
-            _ => Err(s3_error!(AuthorizationQueryParametersError, "a presigned URL needs {name}, once")),
+        let mut values = self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| &**value);
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value),
+            _ => Err(wrong_query(format!("a presigned URL needs {name}, once"))),
         }
     }
 }
 
-fn check_header(header: &str, headers: &HeaderMap) -> S3Result<()> {
-    let Some(fields) = header.strip_prefix("AWS4-HMAC-SHA256") else {
-        return Err(malformed("this way to sign is not supported; use AWS4-HMAC-SHA256 (signature version 4)"));
-    };
+fn check_header(fields: &str, headers: &HeaderMap) -> S3Result<()> {
     let field = |name: &str| {
         let mut values = fields.split(',').filter_map(|f| f.trim().strip_prefix(name)?.strip_prefix('='));
         let value = values.next();
@@ -99,10 +119,8 @@ fn check_v4(query: &Query, headers: &HeaderMap) -> S3Result<()> {
     match query.one("X-Amz-Expires")?.parse::<i64>() {
         Ok(1..=PRESIGNED_SECONDS_MAX) => {}
         _ => {
-            return Err(s3_error!(
-                AuthorizationQueryParametersError,
-                "X-Amz-Expires must be from 1 to {PRESIGNED_SECONDS_MAX} seconds (a week)"
-            ));
+            let what = format!("X-Amz-Expires must be from 1 to {PRESIGNED_SECONDS_MAX} seconds (a week)");
+            return Err(wrong_query(what));
         }
     }
     // Whoever made the URL could not know the hash of the body.
@@ -113,9 +131,7 @@ fn check_v4(query: &Query, headers: &HeaderMap) -> S3Result<()> {
 fn check_v2(query: &Query, now: Timestamp) -> S3Result<()> {
     match query.one("Expires")?.parse::<i64>() {
         Ok(until) if until.saturating_sub(now.as_second()) <= PRESIGNED_SECONDS_MAX => Ok(()),
-        _ => {
-            Err(s3_error!(AuthorizationQueryParametersError, "Expires must be a time in seconds, at most a week ahead"))
-        }
+        _ => Err(wrong_query("Expires must be a time in seconds, at most a week ahead".to_owned())),
     }
 }
 
@@ -158,10 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_signed_pass() {
-        assert!(check("GET", "/", &[]).unwrap_err().starts_with("AccessDenied"));
+    fn only_known_ways_to_sign_pass() {
+        // Who may do what without a signature is not decided here.
+        assert!(check("GET", "/", &[]).is_ok());
+        let framed = [("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")];
+        assert!(check("PUT", "/b/k", &framed).unwrap_err().starts_with("NotImplemented"));
         assert!(check("GET", "/", &[("authorization", SIGNED)]).is_ok());
-        assert!(check("GET", "/", &[("authorization", "AWS MKA:c2ln")]).unwrap_err().contains("version 4"));
         assert!(check("GET", "/", &[("authorization", "Bearer x")]).is_err());
         let sts = SIGNED.replace("/s3/", "/sts/");
         assert!(check("GET", "/", &[("authorization", &sts)]).unwrap_err().contains("service s3"));
@@ -171,8 +189,23 @@ mod tests {
         assert!(check("GET", "/", &[("authorization", &no_host)]).unwrap_err().contains("host must be signed"));
         let both = check("GET", "/?X-Amz-Signature=0", &[("authorization", SIGNED)]);
         assert!(both.unwrap_err().contains("twice"));
-        let form = [("content-type", "Multipart/Form-Data; boundary=x")];
-        assert!(check("POST", "/b", &form).unwrap_err().starts_with("NotImplemented"));
+    }
+
+    #[test]
+    fn version_2_needs_a_fresh_date() {
+        let v2 = |date: &str| {
+            let headers = [("authorization", "AWS MKA:c2ln"), ("x-amz-date", date)];
+            check("GET", "/", &headers).map_err(|e| e.split(' ').next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(v2("Fri, 15 Jan 2027 08:00:00 GMT"), Ok(()));
+        assert_eq!(v2("Fri, 15 Jan 2027 08:14:59 +0000"), Ok(()));
+        for stale in ["Fri, 15 Jan 2027 08:15:01 GMT", "Tue, 07 Jul 2020 21:53:04 GMT"] {
+            assert_eq!(v2(stale), Err("RequestTimeTooSkewed".to_owned()), "{stale}");
+        }
+        for bad in ["", "x", "Wed, 31 Dec 1969 23:59:59 GMT"] {
+            assert_eq!(v2(bad), Err("AccessDenied".to_owned()), "{bad}");
+        }
+        assert!(check("GET", "/", &[("authorization", "AWS MKA:c2ln")]).is_err());
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Buckets.
 
+use muonic_ports::object_store::Versioning;
 use muonic_services::Buckets;
-use muonic_types::ErrorCode;
+use muonic_services::buckets::config::Kind;
+use muonic_services::buckets::{Action, NewBucket};
 use s3s::dto::*;
-use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::{owner, refuse, time};
+use super::refuse;
 use crate::REGION;
-use crate::access::caller;
-use crate::errors::{from_service, renamed};
+use crate::dates::to_dto;
+use crate::draft::acl_wanted;
+use crate::errors::answer;
+use crate::facts::split;
+use crate::render::owner;
 
 const PAGE_MAX: i32 = 10_000;
 
@@ -16,8 +21,7 @@ pub(super) async fn list(
     service: &Buckets,
     req: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
+    let (head, input, _) = split(req);
     let max = match input.max_buckets {
         None => PAGE_MAX,
         Some(max @ 1..=PAGE_MAX) => max,
@@ -25,88 +29,117 @@ pub(super) async fn list(
     };
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let after = input.continuation_token.as_deref().unwrap_or_default();
-    let is_here = input.bucket_region.as_deref().is_none_or(|region| region == REGION);
-    let mut wanted = service.list(&caller).await.map_err(from_service)?;
-    wanted.retain(|(name, _)| is_here && name.starts_with(prefix) && name.as_str() > after);
+    let region = |bucket: &muonic_ports::object_store::Bucket| region(bucket.documents.get(Kind::Location.name()));
+    let is_here = |bucket: &_| input.bucket_region.as_ref().is_none_or(|wanted| *wanted == region(bucket));
+    let mut wanted = service.list(head.call()).await.map_err(answer)?;
+    wanted.retain(|bucket| bucket.name.starts_with(prefix) && bucket.name.as_str() > after && is_here(bucket));
     let is_cut = wanted.len() > max as usize;
     wanted.truncate(max as usize);
-    let continuation_token = if is_cut { wanted.last().map(|(name, _)| name.clone()) } else { None };
-    let buckets = wanted.into_iter().map(|(name, created_at)| Bucket {
-        name: Some(name),
-        creation_date: Some(time(created_at)),
-        bucket_region: Some(REGION.to_owned()),
+    let continuation_token = if is_cut { wanted.last().map(|bucket| bucket.name.clone()) } else { None };
+    let buckets = wanted.into_iter().map(|bucket| Bucket {
+        bucket_region: Some(region(&bucket)),
+        creation_date: Some(to_dto(bucket.created_at)),
+        name: Some(bucket.name),
     });
-    Ok(S3Response::new(ListBucketsOutput {
-        buckets: Some(buckets.collect()),
-        continuation_token,
-        owner: Some(Owner { id: Some(caller.project.to_string()), display_name: Some(caller.project.to_string()) }),
-        prefix: input.prefix,
-    }))
+    let buckets = Some(buckets.collect());
+    let owner = head.caller.project().map(|project| owner(project.as_str()));
+    Ok(S3Response::new(ListBucketsOutput { buckets, continuation_token, owner, prefix: input.prefix }))
 }
 
 pub(super) async fn create(
     service: &Buckets,
     req: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    let grants = [
-        &input.grant_full_control,
-        &input.grant_read,
-        &input.grant_read_acp,
-        &input.grant_write,
-        &input.grant_write_acp,
-    ];
-    let acl = input.acl.as_ref().is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE);
-    let ownership =
-        input.object_ownership.as_ref().is_some_and(|o| o.as_str() != ObjectOwnership::BUCKET_OWNER_ENFORCED);
+    let (head, input, _) = split(req);
     let configuration = input.create_bucket_configuration.unwrap_or_default();
-    refuse(&[
-        (acl, "x-amz-acl other than private"),
-        (grants.iter().any(|grant| grant.is_some()), "x-amz-grant- headers"),
-        (input.object_lock_enabled_for_bucket == Some(true), "x-amz-bucket-object-lock-enabled"),
-        (ownership, "x-amz-object-ownership other than BucketOwnerEnforced"),
-        (configuration.bucket.is_some() || configuration.location.is_some(), "directory buckets"),
-    ])?;
-    if let Some(location) = configuration.location_constraint.as_ref().filter(|l| l.as_str() != REGION) {
-        let location = location.as_str();
-        return Err(s3_error!(
-            InvalidLocationConstraint,
-            "this server is region {REGION}, not '{location}'; leave LocationConstraint out"
-        ));
+    refuse(&[(configuration.bucket.is_some() || configuration.location.is_some(), "directory buckets")])?;
+    let location = configuration.location_constraint.map(|location| location.as_str().to_owned());
+    if location.as_ref().is_some_and(|l| l.len() > 64 || !l.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')) {
+        return Err(s3_error!(InvalidLocationConstraint, "LocationConstraint is not the name of a region"));
     }
-    service.create(&caller, &input.bucket).await.map_err(|e| match e.code {
-        ErrorCode::Conflict => renamed(e, S3ErrorCode::BucketAlreadyOwnedByYou),
-        ErrorCode::InvalidRequest => renamed(e, S3ErrorCode::InvalidBucketName),
-        _ => from_service(e),
-    })?;
-    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
+    let ownership = input.object_ownership.map(|ownership| ownership.as_str().to_owned());
+    let known = [
+        ObjectOwnership::BUCKET_OWNER_ENFORCED,
+        ObjectOwnership::BUCKET_OWNER_PREFERRED,
+        ObjectOwnership::OBJECT_WRITER,
+    ];
+    if ownership.as_deref().is_some_and(|ownership| !known.contains(&ownership)) {
+        return Err(s3_error!(InvalidArgument, "x-amz-object-ownership is none of {known:?}"));
+    }
+    let new = NewBucket {
+        name: input.bucket,
+        lock: input.object_lock_enabled_for_bucket == Some(true),
+        acl: acl_wanted(&head.headers)?,
+        ownership,
+        location: location.filter(|location| !location.is_empty() && location != REGION),
+    };
+    let bucket = service.create(head.call(), new).await.map_err(answer)?;
+    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", bucket.name)) }))
 }
 
 pub(super) async fn head(service: &Buckets, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
-    refuse(&[owner(req.input.expected_bucket_owner.as_ref())])?;
-    service.check(&caller(&req)?, &req.input.bucket).await.map_err(from_service)?;
-    Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() }))
+    let (head, input, _) = split(req);
+    let bucket = service.check(head.call(), Action::LIST, &input.bucket).await.map_err(answer)?;
+    let bucket_region = Some(region(bucket.documents.get(Kind::Location.name())));
+    Ok(S3Response::new(HeadBucketOutput { bucket_region, ..Default::default() }))
 }
 
 pub(super) async fn location(
     service: &Buckets,
     req: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    refuse(&[owner(req.input.expected_bucket_owner.as_ref())])?;
-    service.check(&caller(&req)?, &req.input.bucket).await.map_err(from_service)?;
+    let (head, input, _) = split(req);
+    let (_, location) = service.document(head.call(), &input.bucket, Kind::Location).await.map_err(answer)?;
     // For us-east-1 S3 answers an empty element.
-    Ok(S3Response::new(GetBucketLocationOutput::default()))
+    let location_constraint = location.map(BucketLocationConstraint::from);
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 
 pub(super) async fn delete(
     service: &Buckets,
     req: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
-    refuse(&[owner(req.input.expected_bucket_owner.as_ref())])?;
-    service.delete(&caller(&req)?, &req.input.bucket).await.map_err(|e| match e.code {
-        ErrorCode::Conflict => renamed(e, S3ErrorCode::BucketNotEmpty),
-        _ => from_service(e),
-    })?;
+    let (head, input, _) = split(req);
+    service.delete(head.call(), &input.bucket).await.map_err(answer)?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
+}
+
+pub(super) async fn versioning(
+    service: &Buckets,
+    req: S3Request<GetBucketVersioningInput>,
+) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+    let (head, input, _) = split(req);
+    let bucket = service.check(head.call(), Action::GET_VERSIONING, &input.bucket).await.map_err(answer)?;
+    let status = match bucket.versioning {
+        Versioning::Off => None,
+        Versioning::On => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED)),
+        Versioning::Suspended => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::SUSPENDED)),
+    };
+    Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
+}
+
+pub(super) async fn set_versioning(
+    service: &Buckets,
+    req: S3Request<PutBucketVersioningInput>,
+) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+    let (head, input, _) = split(req);
+    let VersioningConfiguration { mfa_delete, status, .. } = input.versioning_configuration;
+    let mfa = mfa_delete.is_some_and(|mfa| mfa.as_str() == MFADelete::ENABLED) || input.mfa.is_some();
+    refuse(&[(mfa, "MFA delete (x-amz-mfa)")])?;
+    let versioning = match status.as_ref().map(BucketVersioningStatus::as_str) {
+        Some(BucketVersioningStatus::ENABLED) => Versioning::On,
+        Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+        _ => {
+            return Err(s3_error!(
+                IllegalVersioningConfigurationException,
+                "Status of VersioningConfiguration is Enabled or Suspended"
+            ));
+        }
+    };
+    service.set_versioning(head.call(), &input.bucket, versioning).await.map_err(answer)?;
+    Ok(S3Response::new(PutBucketVersioningOutput::default()))
+}
+
+fn region(location: Option<&String>) -> String {
+    location.map_or(REGION, String::as_str).to_owned()
 }

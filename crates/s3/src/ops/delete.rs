@@ -1,91 +1,97 @@
 //! DeleteObject and DeleteObjects.
 
-use futures_util::{StreamExt, stream};
+use muonic_ports::object_store::{Deleted, Precondition};
 use muonic_services::Buckets;
-use muonic_types::ErrorCode;
-use muonic_types::key::Principal;
+use muonic_services::buckets::Removing;
 use s3s::dto::*;
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::{other_version, owner, refuse};
-use crate::access::caller;
-use crate::errors::from_service;
+use super::refuse;
+use crate::dates::from_dto;
+use crate::draft::etag_match;
+use crate::errors::answer;
+use crate::facts::split;
+use crate::render::version_of;
 
 const KEYS_MAX: usize = 1000;
-/// Deletions under way at once: they meet in one commit of the metastore.
-const AT_ONCE: usize = 32;
 
 pub(super) async fn one(
     service: &Buckets,
     req: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    let conditional =
-        input.if_match.is_some() || input.if_match_last_modified_time.is_some() || input.if_match_size.is_some();
-    refuse(&[
-        other_version(input.version_id.as_ref()),
-        (conditional, "conditions on DeleteObject"),
-        (input.mfa.is_some(), "x-amz-mfa"),
-        owner(input.expected_bucket_owner.as_ref()),
-    ])?;
-    service.delete_object(&caller, &input.bucket, &input.key).await.map_err(from_service)?;
-    Ok(S3Response::new(DeleteObjectOutput::default()))
+    let (head, input, _) = split(req);
+    refuse(&[(input.mfa.is_some(), "x-amz-mfa")])?;
+    let removing = Removing {
+        key: input.key,
+        version: version_of(input.version_id),
+        condition: Precondition {
+            if_match: input.if_match.map(etag_match),
+            if_none_match: None,
+            if_modified_at: input.if_match_last_modified_time.as_ref().map(from_dto).transpose()?,
+            if_size: input.if_match_size.map(size).transpose()?,
+        },
+    };
+    let bypass = input.bypass_governance_retention.unwrap_or_default();
+    let answers = service.delete_objects(head.call(), &input.bucket, vec![removing], bypass).await;
+    match answers.map_err(answer)?.pop() {
+        Some(Ok(Deleted { version, delete_marker, found })) => Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: delete_marker.then_some(true),
+            version_id: version.filter(|id| found || delete_marker || !id.is_null()).map(|id| id.0),
+            ..Default::default()
+        })),
+        Some(Err(e)) => Err(answer(e)),
+        None => Err(s3_error!(InternalError, "the removal was left without an answer")),
+    }
+}
+
+fn size(size: i64) -> S3Result<u64> {
+    u64::try_from(size).map_err(|_| s3_error!(InvalidArgument, "x-amz-if-match-size must not be negative"))
 }
 
 pub(super) async fn many(
     service: &Buckets,
     req: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    refuse(&[(input.mfa.is_some(), "x-amz-mfa"), owner(input.expected_bucket_owner.as_ref())])?;
+    let (head, input, _) = split(req);
+    refuse(&[(input.mfa.is_some(), "x-amz-mfa")])?;
     let Delete { objects, quiet } = input.delete;
     if objects.is_empty() || objects.len() > KEYS_MAX {
         return Err(s3_error!(MalformedXML, "name 1 to {KEYS_MAX} objects to delete"));
     }
-    let (caller, bucket) = (&caller, input.bucket.as_str());
-    let deletions = objects.into_iter().map(|object| async move {
-        let result = delete(service, caller, bucket, &object).await;
-        (object.key, result)
-    });
-    let results: Vec<_> = stream::iter(deletions).buffered(AT_ONCE).collect().await;
-    let mut output = DeleteObjectsOutput::default();
+    let named: Vec<_> = objects.iter().map(|object| (object.key.clone(), object.version_id.clone())).collect();
+    let removals: S3Result<Vec<_>> = objects.into_iter().map(removing).collect();
+    let bypass = input.bypass_governance_retention.unwrap_or_default();
+    let answers = service.delete_objects(head.call(), &input.bucket, removals?, bypass).await.map_err(answer)?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for (key, result) in results {
-        match result {
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
-            Err(Refused::All(e)) => return Err(e),
-            Err(Refused::One(e)) => errors.push(Error {
+    for ((key, version), result) in named.into_iter().zip(answers) {
+        match result.map_err(answer) {
+            Ok(Deleted { version: of, delete_marker, .. }) => deleted.push(DeletedObject {
+                key: Some(key),
+                delete_marker: delete_marker.then_some(true),
+                delete_marker_version_id: of.filter(|_| delete_marker).map(|id| id.0),
+                version_id: version,
+            }),
+            Err(e) => errors.push(Error {
                 code: Some(e.code().as_str().to_owned()),
                 key: Some(key),
                 message: e.message().map(str::to_owned),
-                version_id: None,
+                version_id: version,
             }),
         }
     }
-    if quiet != Some(true) {
-        output.deleted = Some(deleted);
-    }
-    output.errors = Some(errors);
-    Ok(S3Response::new(output))
+    let deleted = Some(deleted).filter(|_| quiet != Some(true));
+    Ok(S3Response::new(DeleteObjectsOutput { deleted, errors: Some(errors), ..Default::default() }))
 }
 
-enum Refused {
-    One(S3Error),
-    /// It would be the same for each key.
-    All(S3Error),
-}
-
-async fn delete(service: &Buckets, caller: &Principal, bucket: &str, object: &ObjectIdentifier) -> Result<(), Refused> {
-    let conditional = object.e_tag.is_some() || object.last_modified_time.is_some() || object.size.is_some();
-    refuse(&[other_version(object.version_id.as_ref()), (conditional, "conditions on DeleteObjects")])
-        .map_err(Refused::One)?;
-    match service.delete_object(caller, bucket, &object.key).await {
-        Ok(_) => Ok(()),
-        Err(e) => match e.code {
-            ErrorCode::InvalidRequest | ErrorCode::TooLarge => Err(Refused::One(from_service(e))),
-            _ => Err(Refused::All(from_service(e))),
+fn removing(object: ObjectIdentifier) -> S3Result<Removing> {
+    Ok(Removing {
+        key: object.key,
+        version: version_of(object.version_id),
+        condition: Precondition {
+            if_match: object.e_tag.map(|etag| etag_match(ETagCondition::ETag(etag))),
+            if_none_match: None,
+            if_modified_at: object.last_modified_time.as_ref().map(from_dto).transpose()?,
+            if_size: object.size.map(size).transpose()?,
         },
-    }
+    })
 }

@@ -1,40 +1,45 @@
 //! ListObjects, both versions. Keys come in byte order.
 
 use data_encoding::BASE64URL_NOPAD;
-use muonic_ports::metastore::{Listing, ObjectRecord};
+use muonic_ports::object_store::{After, ListQuery, Listing, ObjectVersion};
 use muonic_services::Buckets;
-use muonic_services::buckets::{PAGE_MAX, Page};
+use muonic_services::buckets::PAGE_MAX;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::{owner, refuse, time};
-use crate::access::caller;
-use crate::errors::from_service;
+use crate::dates::to_dto;
+use crate::errors::answer;
+use crate::facts::split;
+use crate::render::{Owners, checksum_algorithm, checksum_type};
 
 pub(super) async fn v1(service: &Buckets, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    refuse(&[owner(input.expected_bucket_owner.as_ref())])?;
+    let (head, input, _) = split(req);
     let encoder = Encoder::new(input.encoding_type.as_ref())?;
     let max = page_size(input.max_keys)?;
-    let page = Page {
+    let query = ListQuery {
         prefix: input.prefix.clone().unwrap_or_default(),
         delimiter: input.delimiter.clone(),
-        after: input.marker.clone().filter(|marker| !marker.is_empty()),
+        after: after(input.marker.clone()),
         max,
+        versions: false,
     };
-    let listing = service.objects(&caller, &input.bucket, &page).await.map_err(from_service)?;
-    let Listing { objects, prefixes, next_after } = listing;
+    let Listing { objects, prefixes, next } =
+        service.objects(head.call(), &input.bucket, query).await.map_err(answer)?;
+    let is_truncated = Some(next.is_some());
+    let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
+    // S3 says it only where the client could not tell it from the last key.
+    let next_marker = next.and_then(key_of).filter(|_| delimiter.is_some());
+    let mut owners = Owners::default();
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
-        prefix: Some(encoder.text(page.prefix)),
+        prefix: Some(encoder.text(input.prefix.unwrap_or_default())),
         marker: Some(encoder.text(input.marker.unwrap_or_default())),
-        max_keys: Some(input.max_keys.unwrap_or(max as i32).min(max as i32)),
-        is_truncated: Some(next_after.is_some()),
-        contents: Some(objects.into_iter().map(|o| entry(o, &encoder, None)).collect()),
+        max_keys: Some(max as i32),
+        is_truncated,
+        contents: Some(objects.into_iter().map(|o| entry(o, &encoder, Some(&mut owners))).collect()),
         common_prefixes: Some(encoder.prefixes(prefixes)),
-        delimiter: input.delimiter.map(|d| encoder.text(d)),
-        next_marker: next_after.map(|next| encoder.text(next)),
+        delimiter: delimiter.map(|d| encoder.text(d)),
+        next_marker: next_marker.map(|next| encoder.text(next)),
         encoding_type: input.encoding_type,
         ..Default::default()
     }))
@@ -44,58 +49,75 @@ pub(super) async fn v2(
     service: &Buckets,
     req: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    refuse(&[owner(input.expected_bucket_owner.as_ref())])?;
+    let (head, input, _) = split(req);
     let encoder = Encoder::new(input.encoding_type.as_ref())?;
     let max = page_size(input.max_keys)?;
-    let after = match &input.continuation_token {
-        Some(token) => Some(after_token(token)?),
-        None => input.start_after.clone().filter(|after| !after.is_empty()),
+    let after = match input.continuation_token.as_deref().filter(|token| !token.is_empty()) {
+        Some(token) => after(Some(of_token(token)?)),
+        None => after(input.start_after.clone()),
     };
-    let page =
-        Page { prefix: input.prefix.clone().unwrap_or_default(), delimiter: input.delimiter.clone(), after, max };
-    let listing = service.objects(&caller, &input.bucket, &page).await.map_err(from_service)?;
-    let Listing { objects, prefixes, next_after } = listing;
-    let project = input.fetch_owner.unwrap_or_default().then(|| caller.project.to_string());
-    let shown = Owner { id: project.clone(), display_name: project.clone() };
-    let shown = project.is_some().then_some(&shown);
+    let query = ListQuery {
+        prefix: input.prefix.clone().unwrap_or_default(),
+        delimiter: input.delimiter.clone(),
+        after,
+        max,
+        versions: false,
+    };
+    let Listing { objects, prefixes, next } =
+        service.objects(head.call(), &input.bucket, query).await.map_err(answer)?;
+    let is_truncated = Some(next.is_some());
+    let next = next.and_then(key_of);
+    let mut owners = Owners::default();
+    let mut shown = input.fetch_owner.unwrap_or_default().then_some(&mut owners);
     Ok(S3Response::new(ListObjectsV2Output {
         name: Some(input.bucket),
-        prefix: Some(encoder.text(page.prefix)),
+        prefix: Some(encoder.text(input.prefix.unwrap_or_default())),
         max_keys: Some(max as i32),
-        key_count: Some((objects.len() + prefixes.len()) as i32),
+        key_count: i32::try_from(objects.len() + prefixes.len()).ok(),
         continuation_token: input.continuation_token,
-        is_truncated: Some(next_after.is_some()),
-        next_continuation_token: next_after.map(|next| BASE64URL_NOPAD.encode(next.as_bytes())),
-        contents: Some(objects.into_iter().map(|o| entry(o, &encoder, shown)).collect()),
+        is_truncated,
+        next_continuation_token: next.map(|next| BASE64URL_NOPAD.encode(next.as_bytes())),
+        contents: Some(objects.into_iter().map(|o| entry(o, &encoder, shown.as_deref_mut())).collect()),
         common_prefixes: Some(encoder.prefixes(prefixes)),
-        delimiter: input.delimiter.map(|d| encoder.text(d)),
+        delimiter: input.delimiter.filter(|d| !d.is_empty()).map(|d| encoder.text(d)),
         encoding_type: input.encoding_type,
         start_after: input.start_after.map(|after| encoder.text(after)),
         ..Default::default()
     }))
 }
 
-fn page_size(max_keys: Option<i32>) -> S3Result<u32> {
-    match max_keys.map(u32::try_from) {
+pub(super) fn page_size(max: Option<i32>) -> S3Result<u32> {
+    match max.map(u32::try_from) {
         None => Ok(PAGE_MAX),
         Some(Ok(max)) => Ok(max.min(PAGE_MAX)),
-        Some(Err(_)) => Err(s3_error!(InvalidArgument, "max-keys must not be negative")),
+        Some(Err(_)) => Err(s3_error!(InvalidArgument, "the size of a page must not be negative")),
     }
 }
 
-fn after_token(token: &str) -> S3Result<String> {
+pub(super) fn after(key: Option<String>) -> After {
+    key.filter(|key| !key.is_empty()).map_or(After::Start, After::Key)
+}
+
+fn key_of(after: After) -> Option<String> {
+    match after {
+        After::Start => None,
+        After::Key(key) | After::Version(key, _) => Some(key),
+    }
+}
+
+fn of_token(token: &str) -> S3Result<String> {
     let key = BASE64URL_NOPAD.decode(token.as_bytes()).ok().and_then(|key| String::from_utf8(key).ok());
     key.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not one of this server's"))
 }
 
-fn entry(object: ObjectRecord, encoder: &Encoder, owner: Option<&Owner>) -> Object {
+fn entry(object: ObjectVersion, encoder: &Encoder, owners: Option<&mut Owners>) -> Object {
     Object {
+        checksum_algorithm: object.sum.as_ref().map(|(algorithm, ..)| vec![checksum_algorithm(*algorithm)]),
+        checksum_type: object.sum.as_ref().map(|(_, kind, _)| checksum_type(*kind)),
         e_tag: Some(ETag::Strong(object.etag)),
         key: Some(encoder.text(object.key)),
-        last_modified: Some(time(object.modified_at)),
-        owner: owner.cloned(),
+        last_modified: Some(to_dto(object.modified_at)),
+        owner: owners.map(|owners| owners.of(&object.owner)),
         size: i64::try_from(object.size).ok(),
         storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
         ..Default::default()
@@ -103,12 +125,12 @@ fn entry(object: ObjectRecord, encoder: &Encoder, owner: Option<&Owner>) -> Obje
 }
 
 /// XML cannot carry every key: with `encoding-type=url` keys are escaped.
-struct Encoder {
+pub(super) struct Encoder {
     is_url: bool,
 }
 
 impl Encoder {
-    fn new(asked: Option<&EncodingType>) -> S3Result<Self> {
+    pub(super) fn new(asked: Option<&EncodingType>) -> S3Result<Self> {
         match asked.map(EncodingType::as_str) {
             None => Ok(Self { is_url: false }),
             Some(EncodingType::URL) => Ok(Self { is_url: true }),
@@ -116,21 +138,26 @@ impl Encoder {
         }
     }
 
-    fn text(&self, text: String) -> String {
-        if !self.is_url {
+    pub(super) fn text(&self, text: String) -> String {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
+        if !self.is_url || text.bytes().all(is_plain) {
             return text;
         }
-        let mut escaped = String::with_capacity(text.len());
+        let mut escaped = String::with_capacity(text.len() + 16);
         for byte in text.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => escaped.push(byte.into()),
-                _ => escaped.push_str(&format!("%{byte:02X}")),
+            if is_plain(byte) {
+                escaped.push(byte.into());
+            } else {
+                escaped.push('%');
+                escaped.push(HEX[usize::from(byte >> 4)].into());
+                escaped.push(HEX[usize::from(byte & 15)].into());
             }
         }
         escaped
     }
 
-    fn prefixes(&self, prefixes: Vec<String>) -> Vec<CommonPrefix> {
+    pub(super) fn prefixes(&self, prefixes: Vec<String>) -> Vec<CommonPrefix> {
         prefixes.into_iter().map(|prefix| CommonPrefix { prefix: Some(self.text(prefix)) }).collect()
     }
 }
@@ -152,8 +179,8 @@ mod tests {
 
         #[test]
         fn tokens_name_the_key_they_were_made_from(key in ".*", noise in ".*") {
-            prop_assert_eq!(after_token(&BASE64URL_NOPAD.encode(key.as_bytes())).unwrap(), key);
-            let _ = after_token(&noise);
+            prop_assert_eq!(of_token(&BASE64URL_NOPAD.encode(key.as_bytes())).unwrap(), key);
+            let _ = of_token(&noise);
         }
     }
 }

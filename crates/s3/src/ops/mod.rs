@@ -1,14 +1,19 @@
-//! The operations that are built. All others answer NotImplemented by name,
-//! which is what the trait of s3s does.
+//! The operations that are built, one file per family. All others answer
+//! NotImplemented by name, which is what the trait of s3s does.
 
 mod buckets;
+mod copy;
 mod delete;
 mod list;
+mod lock;
+mod parts;
 mod put;
 mod read;
+mod tags;
+mod uploads;
+mod versions;
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use muonic_services::Buckets;
 use s3s::dto::*;
@@ -34,71 +39,56 @@ fn refuse(asked: &[(bool, &str)]) -> S3Result<()> {
     }
 }
 
-/// There are no versions, so only the one called null exists.
-fn other_version(version: Option<&String>) -> (bool, &'static str) {
-    (version.is_some_and(|v| v != "null"), "versionId (versions of objects)")
+/// Each method of s3s, and the function that does it.
+macro_rules! operations {
+    ($($name:ident($input:ty) -> $output:ty = $function:path;)+) => {
+        #[async_trait::async_trait]
+        impl S3 for Ops {
+            $(async fn $name(&self, req: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                $function(&self.buckets, req).await
+            })+
+        }
+    };
 }
 
-fn owner(account: Option<&String>) -> (bool, &'static str) {
-    (account.is_some(), "x-amz-expected-bucket-owner (there are no account numbers)")
-}
+operations! {
+    list_buckets(ListBucketsInput) -> ListBucketsOutput = buckets::list;
+    create_bucket(CreateBucketInput) -> CreateBucketOutput = buckets::create;
+    head_bucket(HeadBucketInput) -> HeadBucketOutput = buckets::head;
+    get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
+    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = buckets::delete;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = buckets::versioning;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = buckets::set_versioning;
 
-fn time(at: muonic_types::Timestamp) -> Timestamp {
-    // Nothing of ours is older than 1970.
-    let micros = u64::try_from(at.as_microsecond()).unwrap_or_default();
-    Timestamp::from(UNIX_EPOCH + Duration::from_micros(micros))
-}
+    put_object(PutObjectInput) -> PutObjectOutput = put::put;
+    get_object(GetObjectInput) -> GetObjectOutput = read::get;
+    head_object(HeadObjectInput) -> HeadObjectOutput = read::head;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = parts::attributes;
+    copy_object(CopyObjectInput) -> CopyObjectOutput = copy::object;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = delete::one;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = delete::many;
+    list_objects(ListObjectsInput) -> ListObjectsOutput = list::v1;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::v2;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = versions::list;
 
-#[async_trait::async_trait]
-impl S3 for Ops {
-    async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
-        buckets::list(&self.buckets, req).await
-    }
+    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = uploads::create;
+    upload_part(UploadPartInput) -> UploadPartOutput = uploads::part;
+    upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::part;
+    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput = uploads::complete;
+    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = uploads::abort;
+    list_parts(ListPartsInput) -> ListPartsOutput = parts::parts;
+    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = parts::uploads;
 
-    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
-        buckets::create(&self.buckets, req).await
-    }
-
-    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
-        buckets::head(&self.buckets, req).await
-    }
-
-    async fn get_bucket_location(
-        &self,
-        req: S3Request<GetBucketLocationInput>,
-    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-        buckets::location(&self.buckets, req).await
-    }
-
-    async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
-        buckets::delete(&self.buckets, req).await
-    }
-
-    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        put::put(&self.buckets, req).await
-    }
-
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        read::get(&self.buckets, req).await
-    }
-
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        read::head(&self.buckets, req).await
-    }
-
-    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        delete::one(&self.buckets, req).await
-    }
-
-    async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        delete::many(&self.buckets, req).await
-    }
-
-    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
-        list::v1(&self.buckets, req).await
-    }
-
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        list::v2(&self.buckets, req).await
-    }
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = tags::of_object;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = tags::set_object;
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = tags::delete_object;
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = tags::of_bucket;
+    put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput = tags::set_bucket;
+    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = tags::delete_bucket;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = lock::configuration;
+    put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput = lock::set_configuration;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = lock::retention;
+    put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = lock::set_retention;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = lock::legal_hold;
+    put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::set_legal_hold;
 }

@@ -1,211 +1,212 @@
-//! GetObject and HeadObject.
+//! GetObject and HeadObject: one way to find out what to answer, and two
+//! short renderers.
 
 use std::collections::BTreeMap;
 use std::ops;
 
-use http::header::{CONTENT_RANGE, ETAG, HeaderValue};
-use muonic_ports::metastore::ObjectRecord;
+use http::{HeaderMap, HeaderValue};
+use muonic_ports::object_store::{Algorithm, ChecksumType as SumType, ObjectVersion};
 use muonic_services::Buckets;
+use muonic_services::buckets::{Caller, Conditions, Error, check_customer_key};
 use s3s::dto::*;
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::put::META;
-use super::{other_version, owner, refuse, time};
-use crate::access::caller;
 use crate::body::to_s3s;
-use crate::errors::{from_service, with_headers};
+use crate::dates::{from_dto, to_dto};
+use crate::draft::{META, SSE, SentKey, customer_key, etag_match, refuse_encryption_of_reads};
+use crate::errors::answer;
+use crate::facts::{Head, split};
+use crate::render::{checksum_type, retention_mode, set_encryption, set_sum, version, version_of};
+
+/// What both operations ask for.
+struct Asked {
+    bucket: String,
+    key: String,
+    version: Option<String>,
+    conditions: Conditions,
+    range: Option<Range>,
+    part: Option<i32>,
+    sums: bool,
+    replaced: Replaced,
+}
+
+/// Headers that the answer shall have in the place of the object's.
+struct Replaced {
+    cache_control: Option<String>,
+    content_disposition: Option<String>,
+    content_encoding: Option<String>,
+    content_language: Option<String>,
+    content_type: Option<String>,
+    expires: Option<Timestamp>,
+}
+
+macro_rules! asked {
+    ($input:ident) => {
+        Asked {
+            conditions: Conditions {
+                if_match: $input.if_match.map(etag_match),
+                if_none_match: $input.if_none_match.map(etag_match),
+                if_modified_since: $input.if_modified_since.as_ref().map(from_dto).transpose()?,
+                if_unmodified_since: $input.if_unmodified_since.as_ref().map(from_dto).transpose()?,
+            },
+            range: $input.range,
+            part: $input.part_number,
+            sums: $input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled")),
+            replaced: Replaced {
+                cache_control: $input.response_cache_control,
+                content_disposition: $input.response_content_disposition,
+                content_encoding: $input.response_content_encoding,
+                content_language: $input.response_content_language,
+                content_type: $input.response_content_type,
+                expires: $input.response_expires,
+            },
+            bucket: $input.bucket,
+            key: $input.key,
+            version: $input.version_id,
+        }
+    };
+}
+
+/// The fields that both outputs have.
+macro_rules! rendered {
+    ($output:ident, $answer:ident) => {{
+        let Answer { object, sum, replaced, .. } = $answer;
+        set_encryption!($output, &object.encryption);
+        $output.checksum_type = sum.as_ref().map(|(_, kind, _)| checksum_type(*kind));
+        set_sum!($output, sum.map(|(algorithm, _, value)| (algorithm, value)));
+        let mut known = Known(object.headers);
+        $output.cache_control = replaced.cache_control.or_else(|| known.take("cache-control"));
+        $output.content_disposition = replaced.content_disposition.or_else(|| known.take("content-disposition"));
+        $output.content_encoding = replaced.content_encoding.or_else(|| known.take("content-encoding"));
+        $output.content_language = replaced.content_language.or_else(|| known.take("content-language"));
+        $output.content_type = replaced.content_type.or_else(|| Some(known.content_type()));
+        $output.expires = replaced.expires.or_else(|| known.expires());
+        $output.website_redirect_location = known.take("x-amz-website-redirect-location");
+        $output.metadata = known.metadata();
+        $output.accept_ranges = Some("bytes".to_owned());
+        $output.e_tag = Some(ETag::Strong(object.etag));
+        $output.last_modified = Some(to_dto(object.modified_at));
+        $output.version_id = version(object.version);
+        if let Some(retention) = object.retention {
+            $output.object_lock_mode = Some(retention_mode(retention.mode).to_owned().into());
+            $output.object_lock_retain_until_date = Some(to_dto(retention.until));
+        }
+        $output.object_lock_legal_hold_status = object.legal_hold.then(|| "ON".to_owned().into());
+    }};
+}
+
+/// What is answered.
+struct Answer {
+    object: ObjectVersion,
+    range: Option<ops::Range<u64>>,
+    sum: Option<(Algorithm, SumType, String)>,
+    customer_key: Option<SentKey>,
+    parts_count: Option<i32>,
+    tag_count: Option<i32>,
+    replaced: Replaced,
+}
 
 pub(super) async fn get(service: &Buckets, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    let sse_c = input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some();
-    check_asked(input.version_id.as_ref(), input.part_number, sse_c, input.expected_bucket_owner.as_ref())?;
-    let object = service.object(&caller, &input.bucket, &input.key).await.map_err(from_service)?;
-    let object = object.ok_or_else(|| no_key(&input.key))?;
-    let conditions = Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
-    };
-    conditions.check(&object)?;
-    let part = Part::of(&object, input.range)?;
-    let body = service.read(&caller, &object, part.range.clone()).await.map_err(from_service)?;
-    let wants_sums = input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
-    let sums = part.sums(&object, wants_sums);
-    let mut known = Known(object.headers);
+    let (head, input, _) = split(req);
+    let answered = find(service, &head, asked!(input)).await?;
+    let body = service
+        .read(&answered.object, answered.range.clone(), answered.customer_key.as_ref().map(|sent| &sent.key))
+        .await;
+    let body = to_s3s(body.map_err(answer)?);
     let mut output = GetObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        body: Some(to_s3s(body).into()),
-        cache_control: known.take("cache-control"),
-        checksum_crc32: sums.get("crc32"),
-        checksum_crc32c: sums.get("crc32c"),
-        checksum_crc64nvme: sums.get("crc64nvme"),
-        checksum_sha1: sums.get("sha1"),
-        checksum_sha256: sums.get("sha256"),
-        checksum_type: sums.kind(),
-        content_disposition: known.take("content-disposition"),
-        content_encoding: known.take("content-encoding"),
-        content_language: known.take("content-language"),
-        content_length: Some(part.length()),
-        content_range: part.content_range(),
-        content_type: known.content_type(),
-        e_tag: Some(ETag::Strong(object.etag)),
-        expires: known.expires(),
-        last_modified: Some(time(object.modified_at)),
+        body: Some(body.into()),
+        content_length: Some(answered.length()),
+        content_range: answered.content_range(),
+        parts_count: answered.parts_count,
+        tag_count: answered.tag_count,
         ..Default::default()
     };
-    output.metadata = known.metadata();
+    rendered!(output, answered);
     Ok(S3Response::new(output))
 }
 
 pub(super) async fn head(service: &Buckets, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-    let caller = caller(&req)?;
-    let input = req.input;
-    let sse_c = input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some();
-    check_asked(input.version_id.as_ref(), input.part_number, sse_c, input.expected_bucket_owner.as_ref())?;
-    let object = service.object(&caller, &input.bucket, &input.key).await.map_err(from_service)?;
-    let object = object.ok_or_else(|| no_key(&input.key))?;
-    let conditions = Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
-    };
-    conditions.check(&object)?;
-    let part = Part::of(&object, input.range)?;
-    let wants_sums = input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
-    let sums = part.sums(&object, wants_sums);
-    let mut known = Known(object.headers);
+    let (head, input, _) = split(req);
+    let answered = find(service, &head, asked!(input)).await?;
+    // The store compares it where it reads; HEAD reads nothing.
+    let md5 = answered.customer_key.as_ref().map(|sent| sent.md5.as_str());
+    check_customer_key(&answered.object.encryption, md5).map_err(answer)?;
+    let mut headers = HeaderMap::new();
+    if let Some(count) = answered.tag_count {
+        headers.insert("x-amz-tagging-count", HeaderValue::from(count));
+    }
     let mut output = HeadObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        cache_control: input.response_cache_control.or(known.take("cache-control")),
-        checksum_crc32: sums.get("crc32"),
-        checksum_crc32c: sums.get("crc32c"),
-        checksum_crc64nvme: sums.get("crc64nvme"),
-        checksum_sha1: sums.get("sha1"),
-        checksum_sha256: sums.get("sha256"),
-        checksum_type: sums.kind(),
-        content_disposition: input.response_content_disposition.or(known.take("content-disposition")),
-        content_encoding: input.response_content_encoding.or(known.take("content-encoding")),
-        content_language: input.response_content_language.or(known.take("content-language")),
-        content_length: Some(part.length()),
-        content_range: part.content_range(),
-        content_type: input.response_content_type.or(known.content_type()),
-        e_tag: Some(ETag::Strong(object.etag)),
-        expires: input.response_expires.or(known.expires()),
-        last_modified: Some(time(object.modified_at)),
+        content_length: Some(answered.length()),
+        content_range: answered.content_range(),
+        parts_count: answered.parts_count,
         ..Default::default()
     };
-    output.metadata = known.metadata();
-    Ok(S3Response::new(output))
+    rendered!(output, answered);
+    Ok(S3Response::with_headers(output, headers))
 }
 
-fn check_asked(version: Option<&String>, part: Option<i32>, sse_c: bool, account: Option<&String>) -> S3Result<()> {
-    refuse(&[
-        other_version(version),
-        (part.is_some(), "partNumber (reads of one part)"),
-        (sse_c, "encryption with a key of the customer (SSE-C)"),
-        owner(account),
-    ])
-}
-
-fn no_key(key: &str) -> S3Error {
-    let shown: String = key.chars().take(80).collect();
-    s3_error!(NoSuchKey, "there is no object '{shown}'")
-}
-
-/// RFC 9110, section 13: in this order, times only where no tag is given.
-struct Conditions {
-    if_match: Option<ETagCondition>,
-    if_none_match: Option<ETagCondition>,
-    if_modified_since: Option<Timestamp>,
-    if_unmodified_since: Option<Timestamp>,
-}
-
-impl Conditions {
-    fn check(&self, object: &ObjectRecord) -> S3Result<()> {
-        let etag = ETag::Strong(object.etag.clone());
-        let changed = || self.changed_at(object);
-        let failed = |header: &str| Err(s3_error!(PreconditionFailed, "{header} does not hold"));
-        match (&self.if_match, &self.if_unmodified_since) {
-            (Some(ETagCondition::Any), _) => {}
-            (Some(ETagCondition::ETag(wanted)), _) if !wanted.strong_cmp(&etag) => return failed("If-Match"),
-            (None, Some(since)) if changed() > *since => return failed("If-Unmodified-Since"),
-            _ => {}
+async fn find(service: &Buckets, head: &Head, asked: Asked) -> S3Result<Answer> {
+    refuse_encryption_of_reads(&head.headers)?;
+    asked.replaced.check(&head.caller)?;
+    let customer_key = customer_key(&head.headers, SSE)?;
+    let of = (asked.bucket.as_str(), asked.key.as_str());
+    let version = version_of(asked.version);
+    let object = service.object(head.call(), of, version.as_ref(), &asked.conditions).await.map_err(answer)?;
+    let (mut range, mut part) = (None, None);
+    match (asked.part, asked.range) {
+        (Some(_), Some(_)) => {
+            return Err(s3_error!(InvalidRequest, "a request has a Range or a partNumber, not both"));
         }
-        let is_same = match (&self.if_none_match, &self.if_modified_since) {
-            (Some(ETagCondition::Any), _) => true,
-            (Some(ETagCondition::ETag(had)), _) => had.weak_cmp(&etag),
-            (None, Some(since)) => changed() <= *since,
-            (None, None) => false,
-        };
-        if !is_same {
-            return Ok(());
+        (Some(number), None) => {
+            let number = u16::try_from(number).ok().filter(|n| (1..=10_000).contains(n));
+            let number = number.ok_or_else(|| s3_error!(InvalidArgument, "partNumber must be from 1 to 10,000"))?;
+            let (of_part, found) = service.part(&object, number).await.map_err(answer)?;
+            // An empty object has no range, and its first part is all of it.
+            range = Some(of_part).filter(|range| !range.is_empty());
+            part = found;
         }
-        let unchanged = s3_error!(NotModified, "the object has not changed");
-        Err(match HeaderValue::try_from(format!("\"{}\"", object.etag)) {
-            Ok(etag) => with_headers(unchanged, [(ETAG, etag)]),
-            Err(_) => unchanged,
-        })
-    }
-
-    /// To the second, as HTTP says times.
-    fn changed_at(&self, object: &ObjectRecord) -> Timestamp {
-        let seconds = muonic_types::Timestamp::from_second(object.modified_at.as_second());
-        time(seconds.unwrap_or(object.modified_at))
-    }
-}
-
-/// The part of an object that is answered.
-struct Part {
-    size: u64,
-    range: Option<ops::Range<u64>>,
-}
-
-impl Part {
-    fn of(object: &ObjectRecord, asked: Option<Range>) -> S3Result<Self> {
-        let size = object.size;
-        let Some(asked) = asked else { return Ok(Self { size, range: None }) };
-        match asked.check(size) {
+        (None, Some(asked)) => match asked.check(object.size) {
             // The last bytes of an empty object are none: s3s lets that pass.
-            Ok(range) if !range.is_empty() => Ok(Self { size, range: Some(range) }),
-            _ => {
-                let error = s3_error!(InvalidRange, "the object has {size} bytes, the range lies beyond them");
-                Err(match HeaderValue::try_from(format!("bytes */{size}")) {
-                    Ok(all) => with_headers(error, [(CONTENT_RANGE, all)]),
-                    Err(_) => error,
-                })
-            }
-        }
+            Ok(found) if !found.is_empty() => range = Some(found),
+            _ => return Err(answer(Error::Range { size: object.size })),
+        },
+        (None, None) => {}
     }
+    let sum = match (&object.sum, part) {
+        _ if !asked.sums => None,
+        // Of a part, its own sum; of any other range there is none.
+        (Some((_, kind, _)), Some(part)) => part.sum.map(|(algorithm, sum)| (algorithm, *kind, sum)),
+        (sum, None) if asked.range.is_none() => sum.clone(),
+        _ => None,
+    };
+    let parts_count = asked.part.and(Some(i32::from(object.parts)).filter(|count| *count > 0));
+    let tag_count = i32::try_from(object.tags.len()).ok().filter(|count| *count > 0);
+    Ok(Answer { object, range, sum, customer_key, parts_count, tag_count, replaced: asked.replaced })
+}
 
+impl Replaced {
+    fn check(&self, caller: &Caller) -> S3Result<()> {
+        let asked = self.cache_control.is_some()
+            || self.content_disposition.is_some()
+            || self.content_encoding.is_some()
+            || self.content_language.is_some()
+            || self.content_type.is_some()
+            || self.expires.is_some();
+        if asked && *caller == Caller::Anonymous {
+            return Err(s3_error!(InvalidRequest, "response- parameters are for requests that are signed"));
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
     fn length(&self) -> i64 {
-        let bytes = self.range.as_ref().map_or(self.size, |range| range.end - range.start);
+        let bytes = self.range.as_ref().map_or(self.object.size, |range| range.end - range.start);
         i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 
     fn content_range(&self) -> Option<String> {
-        self.range.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, self.size))
-    }
-
-    /// Sums are those of the whole.
-    fn sums(&self, object: &ObjectRecord, wanted: bool) -> KnownSums {
-        let is_sum = |name: &str| name.starts_with("x-amz-checksum-");
-        let all = object.headers.iter().filter(|(name, _)| wanted && self.range.is_none() && is_sum(name));
-        KnownSums(all.map(|(name, sum)| (name.clone(), sum.clone())).collect())
-    }
-}
-
-struct KnownSums(BTreeMap<String, String>);
-
-impl KnownSums {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(&format!("x-amz-checksum-{name}")).cloned()
-    }
-
-    fn kind(&self) -> Option<ChecksumType> {
-        (!self.0.is_empty()).then(|| ChecksumType::from_static(ChecksumType::FULL_OBJECT))
+        self.range.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, self.object.size))
     }
 }
 
@@ -217,8 +218,8 @@ impl Known {
         self.0.remove(name)
     }
 
-    fn content_type(&mut self) -> Option<String> {
-        Some(self.take("content-type").unwrap_or_else(|| "binary/octet-stream".to_owned()))
+    fn content_type(&mut self) -> String {
+        self.take("content-type").unwrap_or_else(|| "binary/octet-stream".to_owned())
     }
 
     fn expires(&mut self) -> Option<Timestamp> {

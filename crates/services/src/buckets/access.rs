@@ -56,6 +56,19 @@ impl Facts for NoFacts {
 pub struct Call<'a> {
     pub caller: &'a Caller,
     pub facts: &'a dyn Facts,
+    /// The project, or its canonical id, that the bucket must belong to.
+    pub expected_owner: Option<&'a str>,
+}
+
+impl Call<'_> {
+    pub(super) fn check_owner(&self, bucket: &Bucket) -> Result<()> {
+        match self.expected_owner {
+            Some(owner) if owner != bucket.project.as_str() && owner != canonical_id(bucket.project.as_str()) => {
+                Err(Error::Denied(format!("bucket '{}' does not belong to the owner that is expected", bucket.name)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a request wants to do, as policies name it, and as roles allow it.

@@ -8,7 +8,7 @@ use muonic_types::ProjectId;
 use super::access::{self, Action, Call, Caller};
 use super::config::Kind;
 use super::objects::AclWanted;
-use super::{Buckets, Error, Result, check_bucket_name};
+use super::{Buckets, Result, check_bucket_name};
 use crate::auth;
 
 /// A bucket to be.
@@ -19,10 +19,13 @@ pub struct NewBucket {
     pub acl: AclWanted,
     /// `BucketOwnerEnforced`, `BucketOwnerPreferred` or `ObjectWriter`.
     pub ownership: Option<String>,
+    /// A label that the bucket carries; there is one region.
+    pub location: Option<String>,
 }
 
 impl Buckets {
-    /// `BucketOwned` where it is the caller's, `BucketExists` where another's.
+    /// Making a bucket of the project's again, just as it is, is a success;
+    /// `BucketExists` otherwise.
     pub async fn create(&self, call: Call<'_>, new: NewBucket) -> Result<Bucket> {
         let project = signed(call, Action::CREATE_BUCKET)?;
         check_bucket_name(&new.name)?;
@@ -33,12 +36,21 @@ impl Buckets {
         if let Some(ownership) = new.ownership {
             documents.insert(Kind::Ownership.name().to_owned(), ownership);
         }
-        let name = new.name.clone();
+        if let Some(location) = new.location {
+            documents.insert(Kind::Location.name().to_owned(), location);
+        }
+        let (name, lock, acl) = (new.name.clone(), new.lock, documents.get(Kind::Acl.name()).cloned());
         let at = self.clock.now();
         let new = object_store::NewBucket { name: new.name, project: project.clone(), at, lock: new.lock, documents };
         match self.store.bucket_create(new).await {
             Err(StoreError::BucketExists) => match self.store.bucket(&name).await? {
-                Some(bucket) if bucket.project == *project => Err(Error::BucketOwned),
+                Some(bucket)
+                    if bucket.project == *project
+                        && bucket.lock == lock
+                        && bucket.documents.get(Kind::Acl.name()) == acl.as_ref() =>
+                {
+                    Ok(bucket)
+                }
                 _ => Err(StoreError::BucketExists.into()),
             },
             created => Ok(created?),

@@ -19,6 +19,7 @@ pub enum Kind {
     Cors,
     Encryption,
     Lifecycle,
+    Location,
     Lock,
     Notification,
     Ownership,
@@ -35,6 +36,7 @@ impl Kind {
             Self::Cors => "cors",
             Self::Encryption => "encryption",
             Self::Lifecycle => "lifecycle",
+            Self::Location => "location",
             Self::Lock => "object-lock",
             Self::Notification => "notification",
             Self::Ownership => "ownership",
@@ -50,6 +52,7 @@ impl Kind {
             Self::Cors => "CORS configuration",
             Self::Encryption => "encryption configuration",
             Self::Lifecycle => "lifecycle configuration",
+            Self::Location => "location",
             Self::Lock => "object lock configuration",
             Self::Notification => "notification configuration",
             Self::Ownership => "ownership controls",
@@ -65,6 +68,7 @@ impl Kind {
             Self::Cors => (Action::GET_CORS, Action::PUT_CORS),
             Self::Encryption => (Action::GET_ENCRYPTION, Action::PUT_ENCRYPTION),
             Self::Lifecycle => (Action::GET_LIFECYCLE, Action::PUT_LIFECYCLE),
+            Self::Location => (Action::LOCATION, Action::CREATE_BUCKET),
             Self::Lock => (Action::GET_LOCK, Action::PUT_LOCK),
             Self::Notification => (Action::GET_NOTIFICATION, Action::PUT_NOTIFICATION),
             Self::Ownership => (Action::GET_OWNERSHIP, Action::PUT_OWNERSHIP),
@@ -165,8 +169,9 @@ impl Buckets {
 }
 
 pub fn parse<T: for<'de> Deserialize<'de>>(document: &str, kind: Kind) -> Result<T> {
-    serde_json::from_str(document)
-        .map_err(|e| muonic_ports::Error::internal(format!("the {} of a bucket cannot be read", kind.title()), e).into())
+    serde_json::from_str(document).map_err(|e| {
+        muonic_ports::Error::internal(format!("the {} of a bucket cannot be read", kind.title()), e).into()
+    })
 }
 
 pub fn render<T: Serialize>(value: &T) -> Result<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use muonic_ports::object_store::{
-    CustomerKey, Encryption, NewEncryption, ObjectVersion, Part, Precondition, VersionId, no_check,
+    CustomerKey, Encryption, NewEncryption, ObjectVersion, Part, Precondition, Upload, VersionId, no_check,
 };
 
 use super::access::{Action, Call};
@@ -22,6 +22,7 @@ pub struct Source {
     pub version: Option<VersionId>,
     pub conditions: Conditions,
     pub customer_key: Option<CustomerKey>,
+    pub expected_owner: Option<String>,
 }
 
 /// The copy of an object.
@@ -89,13 +90,13 @@ impl Buckets {
         Ok((version, self.store.copy(&from, source.customer_key.as_ref(), target, new).await?))
     }
 
-    /// Answers the source's version and the part.
+    /// Answers the source's version, the upload, and the part.
     pub async fn copy_part(
         &self,
         call: Call<'_>,
         (bucket, key): (&str, &str),
         copy: PartCopy,
-    ) -> Result<(VersionId, Part)> {
+    ) -> Result<(VersionId, Upload, Part)> {
         let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
         let upload = self.store.upload(&bucket.name, key, &copy.upload).await?;
         let from = self.source(call, &copy.source).await?;
@@ -110,11 +111,12 @@ impl Buckets {
         let key = copy.customer_key.as_ref();
         let at = self.clock.now();
         let part = self.store.upload_part(&upload, copy.number, body, no_check(), key, at).await?;
-        Ok((from.version, part))
+        Ok((from.version, upload, part))
     }
 
     async fn source(&self, call: Call<'_>, source: &Source) -> Result<ObjectVersion> {
         let action = if source.version.is_some() { Action::GET_VERSION } else { Action::GET };
+        let call = Call { expected_owner: source.expected_owner.as_deref(), ..call };
         let of = (source.bucket.as_str(), source.key.as_str());
         match self.find(call, action, of, source.version.as_ref()).await {
             Ok((_, object)) => {

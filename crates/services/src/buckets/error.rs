@@ -20,9 +20,6 @@ pub enum Error {
     InvalidRequest(String),
     #[error("{0}")]
     BucketName(String),
-    /// The bucket exists, and is the caller's.
-    #[error("the bucket is yours already")]
-    BucketOwned,
     #[error("the key has {0} bytes, at most {max} are allowed", max = super::KEY_BYTES_MAX)]
     KeyTooLong(usize),
     /// What was asked for is a delete marker.

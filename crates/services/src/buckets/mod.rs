@@ -30,7 +30,7 @@ pub use bucket::NewBucket;
 pub use conditions::Conditions;
 pub use copy::{Copy, PartCopy, Source};
 pub use error::{Error, Result};
-pub use objects::{AclWanted, Draft, Removing};
+pub use objects::{AclWanted, Draft, Removing, check_customer_key};
 pub use uploads::{Completion, PartUpload};
 
 /// Longest key, in bytes of UTF-8.
@@ -53,13 +53,15 @@ impl Buckets {
         if let Some(key) = key {
             check_key(key)?;
         }
-        let bucket = self.bucket(bucket).await?;
+        let bucket = self.bucket(call, bucket).await?;
         access::authorise(call, action, &bucket, key, None)?;
         Ok(bucket)
     }
 
-    async fn bucket(&self, name: &str) -> Result<Bucket> {
-        Ok(self.store.bucket(name).await?.ok_or(StoreError::NoSuchBucket)?)
+    async fn bucket(&self, call: Call<'_>, name: &str) -> Result<Bucket> {
+        let bucket = self.store.bucket(name).await?.ok_or(StoreError::NoSuchBucket)?;
+        call.check_owner(&bucket)?;
+        Ok(bucket)
     }
 
     /// A version that the caller may do this to. Its own access list counts.
@@ -71,7 +73,7 @@ impl Buckets {
         version: Option<&VersionId>,
     ) -> Result<(Bucket, ObjectVersion)> {
         check_key(key)?;
-        let bucket = self.bucket(bucket).await?;
+        let bucket = self.bucket(call, bucket).await?;
         let found = self.store.get(&bucket.name, key, version).await?;
         access::authorise(call, action, &bucket, Some(key), found.as_ref())?;
         let Some(object) = found else {

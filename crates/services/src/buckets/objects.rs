@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use muonic_ports::object_store::{
-    Bucket, ByteStream, CustomerKey, Deleted, LockGuard, NewEncryption, NewObject, ObjectVersion,
-    Part, Precondition, Removal, Target, Verify, VersionId,
+    Bucket, ByteStream, CustomerKey, Deleted, Encryption, Error as StoreError, LockGuard, NewEncryption, NewObject,
+    ObjectVersion, Part, Precondition, Removal, Target, Verify, VersionId,
 };
 
 use super::access::{self, Action, Call};
@@ -125,7 +125,7 @@ impl Buckets {
         removals: Vec<Removing>,
         bypass: bool,
     ) -> Result<Vec<Result<Deleted>>> {
-        let bucket = self.bucket(bucket).await?;
+        let bucket = self.bucket(call, bucket).await?;
         let at = self.clock.now();
         let guard = LockGuard { now: at, bypass: access::may_bypass(call, bypass, &bucket) };
         let mut answers: Vec<Option<Result<Deleted>>> = Vec::with_capacity(removals.len());
@@ -193,6 +193,19 @@ impl Buckets {
     pub(super) fn target(&self, bucket: Bucket, key: &str, condition: Precondition) -> Target {
         Target { bucket: bucket.name, key: key.to_owned(), condition, at: self.clock.now() }
     }
+}
+
+/// Compares the MD5 of a customer's key, in Base64, where no bytes are read:
+/// else the store does it.
+pub fn check_customer_key(encryption: &Encryption, md5: Option<&str>) -> Result<()> {
+    let refused = match (encryption, md5) {
+        (Encryption::Customer { key_md5 }, Some(md5)) if key_md5 == md5 => return Ok(()),
+        (Encryption::Customer { .. }, Some(_)) => "this was stored with another key of the customer",
+        (Encryption::Customer { .. }, None) => "this was stored with a key of the customer, which must be sent",
+        (_, Some(_)) => "this was not stored with a key of the customer",
+        (_, None) => return Ok(()),
+    };
+    Err(StoreError::CustomerKey(refused).into())
 }
 
 pub const OBJECT_TAGS_MAX: usize = 10;

@@ -5,7 +5,7 @@ use muonic_ports::object_store::{
 };
 
 use super::access::{Action, Call};
-use super::objects::Draft;
+use super::objects::{Draft, check_customer_key};
 use super::{Buckets, Error, PAGE_MAX, Result};
 
 pub const PARTS_MAX: u16 = 10_000;
@@ -32,6 +32,8 @@ pub struct Completion {
     pub checksum_type: Option<ChecksumType>,
     /// Bytes the object must have.
     pub size: Option<u64>,
+    /// The MD5 of the customer's key, in Base64.
+    pub customer_key_md5: Option<String>,
 }
 
 type Of<'a> = (&'a str, &'a str);
@@ -88,7 +90,9 @@ impl Buckets {
     ) -> Result<ObjectVersion> {
         let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
         let upload = self.store.upload(&bucket.name, key, &completion.upload).await?;
-        let Completion { parts, condition, sum, checksum_type, size, .. } = completion;
+        let Completion { parts, condition, sum, checksum_type, size, customer_key_md5, .. } = completion;
+        // Completing reads no bytes, so nobody else compares it.
+        check_customer_key(&upload.encryption, customer_key_md5.as_deref())?;
         if checksum_type.is_some() && checksum_type != upload.new.checksum_type {
             return Err(Error::InvalidRequest("the upload was begun with another x-amz-checksum-type".to_owned()));
         }

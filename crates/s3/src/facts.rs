@@ -1,0 +1,99 @@
+//! The head of a request: who sent it, and what a bucket policy may ask of it.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, Uri};
+use muonic_services::buckets::{Call, Caller, Facts};
+use s3s::{S3Request, TrailingHeaders};
+
+/// What is left of a request once its input has been taken out.
+pub(crate) struct Head {
+    pub caller: Caller,
+    pub headers: HeaderMap,
+    uri: Uri,
+    peer: Option<SocketAddr>,
+}
+
+/// Takes a request apart; nothing is copied.
+pub(crate) fn split<T>(req: S3Request<T>) -> (Head, T, Option<TrailingHeaders>) {
+    let S3Request { input, headers, uri, mut extensions, trailing_headers, .. } = req;
+    let caller = extensions.remove().unwrap_or(Caller::Anonymous);
+    let peer = extensions.remove();
+    (Head { caller, headers, uri, peer }, input, trailing_headers)
+}
+
+impl Head {
+    pub fn call(&self) -> Call<'_> {
+        Call { caller: &self.caller, facts: self, expected_owner: self.text("x-amz-expected-bucket-owner") }
+    }
+
+    /// A header as text; `None` where it is not there, or is no text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Facts for Head {
+    fn values(&self, key: &str) -> Vec<String> {
+        match key {
+            "aws:sourceip" => self.peer.map(|peer| peer.ip().to_string()).into_iter().collect(),
+            _ => values(&self.headers, &self.uri, key),
+        }
+    }
+}
+
+/// The values of a condition key, by its name in lower case.
+pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
+    let of_header = |name: &str| {
+        let all = headers.get_all(name).iter();
+        all.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect()
+    };
+    let of_query = |name: &str| {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        pairs.filter(|(n, _)| n == name).map(|(_, value)| value.into_owned()).collect()
+    };
+    match key {
+        "aws:securetransport" => vec!["false".to_owned()],
+        "aws:referer" => of_header("referer"),
+        "aws:useragent" => of_header("user-agent"),
+        "s3:prefix" => of_query("prefix"),
+        "s3:delimiter" => of_query("delimiter"),
+        "s3:max-keys" => of_query("max-keys"),
+        "s3:versionid" => of_query("versionId"),
+        "s3:x-amz-copy-source" => {
+            let source: Vec<String> = of_header("x-amz-copy-source");
+            source.into_iter().map(|source| source.trim_start_matches('/').to_owned()).collect()
+        }
+        _ => match key.strip_prefix("s3:requestobjecttag/") {
+            Some(tag) => {
+                let all = headers.get("x-amz-tagging").map(|tags| tags.as_bytes()).unwrap_or_default();
+                let tags = form_urlencoded::parse(all).filter(|(name, _)| name.eq_ignore_ascii_case(tag));
+                tags.map(|(_, value)| value.into_owned()).collect()
+            }
+            None => match key.strip_prefix("s3:") {
+                Some(header) if header.starts_with("x-amz-") => of_header(header),
+                _ => Vec::new(),
+            },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_see_headers_query_and_tags() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-copy-source", "/b/k".parse().unwrap());
+        headers.insert("x-amz-tagging", "a=1&b=2".parse().unwrap());
+        headers.insert("x-amz-acl", "private".parse().unwrap());
+        let uri = Uri::from_static("/b?prefix=a%2Fb&max-keys=5");
+        let value = |key: &str| values(&headers, &uri, key).join(",");
+        assert_eq!(value("s3:prefix"), "a/b");
+        assert_eq!(value("s3:x-amz-copy-source"), "b/k");
+        assert_eq!(value("s3:requestobjecttag/b"), "2");
+        assert_eq!(value("s3:x-amz-acl"), "private");
+        assert_eq!(value("s3:authorization"), "");
+    }
+}
