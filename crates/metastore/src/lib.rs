@@ -6,10 +6,10 @@
 
 mod attempts;
 mod blobs;
-mod buckets;
 mod datasets;
 mod endpoints;
 mod fault;
+mod former;
 mod jobs;
 mod keys;
 mod metrics;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muonic_ports::metastore::{Blobs, Buckets, Datasets, Endpoints, JobFilter, Jobs, Keys, Models};
+use muonic_ports::metastore::{Blobs, Datasets, Endpoints, Former, JobFilter, Jobs, Keys, Models};
 use muonic_ports::{Error, Metastore};
 use muonic_types::endpoint::EndpointState;
 use muonic_types::job::JobState;
@@ -130,14 +130,22 @@ async fn version_1_is_still_read() {
     assert_eq!((endpoint.state, endpoint.active, endpoint.revisions.len()), (EndpointState::Ready, Some(1), 2));
     assert_eq!(endpoint.replicas.len(), 2);
     assert_eq!(store.usage(&project).await.expect("usage").len(), 5);
-    let object = store.object_get(&project, "bucket", "folder/ü").await.expect("object_get").expect("an object");
-    assert_eq!(object.digest, Digest::of(b"file one"));
+    let buckets = store.former_buckets().await.expect("former_buckets");
+    let [bucket] = &buckets[..] else { panic!("{buckets:?}") };
+    assert_eq!((bucket.name.as_str(), &bucket.project), ("bucket", &project));
+    let objects = store.former_objects(bucket, None, 9).await.expect("former_objects");
+    let [object] = &objects[..] else { panic!("{objects:?}") };
+    assert_eq!((object.key.as_str(), object.digest), ("folder/ü", Digest::of(b"file one")));
+    assert_eq!(object.headers["content-type"], "text/plain");
     assert_eq!(store.blobs_missing(&[object.digest]).await.expect("blobs_missing"), []);
+    assert_eq!(store.former_objects(bucket, Some("folder/ü"), 9).await.expect("former_objects"), []);
     let keys = store.key_list().await.expect("key_list");
     assert_eq!(keys.len(), 3, "one of an administrator, one of a task, one of a replica");
 
     // And written.
     store.job_cancel(&project, &live[1].id, job.created_at).await.expect("job_cancel");
+    store.former_bucket_forget(bucket).await.expect("former_bucket_forget");
+    assert_eq!(store.former_buckets().await.expect("former_buckets"), []);
     store.check().await.expect("check");
     store.close().await;
 }

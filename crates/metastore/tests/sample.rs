@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use muonic_ports::Metastore;
 use muonic_ports::blob_store::Blob;
 use muonic_ports::metastore::{
-    Admission, Blobs, Buckets, Datasets, Endpoints, Finish, Jobs, Keys, Models, NewJobRecord, NewRevisionRecord, Next,
-    ObjectRecord, ReplicaRecord,
+    Admission, Blobs, Datasets, Endpoints, Finish, Jobs, Keys, Models, NewJobRecord, NewRevisionRecord, Next,
+    ReplicaRecord,
 };
 use muonic_types::blob::TreeSummary;
 use muonic_types::endpoint::ReplicaState;
@@ -169,20 +169,9 @@ async fn a_sample_is_written_and_read_back() {
     let (model, alias) = ("digits".parse().expect("a name"), "champion".parse().expect("a name"));
     store.alias_set(&project(), &model, &alias, 1).await.expect("alias_set");
     endpoint(&store, trees[0]).await;
-    store.bucket_create(&project(), "bucket", at(70)).await.expect("bucket_create");
-    let object = ObjectRecord {
-        key: "folder/ü".into(),
-        digest: Digest::of(b"file one"),
-        size: 10,
-        etag: "etag".into(),
-        headers: BTreeMap::from([("content-type".into(), "text/plain".into())]),
-        modified_at: at(71),
-    };
-    store.object_put(&project(), "bucket", &object).await.expect("object_put");
     store.close().await;
 
     let again = muonic_metastore::open(path).await.expect("open again");
-    let read = again.object_get(&project(), "bucket", &object.key).await.expect("object_get");
-    assert_eq!(read, Some(object));
+    again.check().await.expect("check");
     again.close().await;
 }

@@ -24,6 +24,7 @@ pub struct Config {
     pub jobs: Jobs,
     pub python: Python,
     pub serving: Serving,
+    pub store: Store,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -101,6 +102,25 @@ pub struct Python {
 pub struct Serving {
     /// `libonnxruntime.so`; looked for beside the program without.
     pub onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// What is stored from now on is encrypted, with the keys in `store.keys`.
+    pub encrypt: bool,
+    /// Off, a power loss may take what was acknowledged: for measurements.
+    pub sync: bool,
+    /// All that is stored is read and compared with its sums this often.
+    pub scrub_every_days: u64,
+    /// Read by the scrub, in bytes a second.
+    pub scrub_bytes_per_s: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { encrypt: true, sync: true, scrub_every_days: 30, scrub_bytes_per_s: 16 << 20 }
+    }
 }
 
 impl Default for Server {

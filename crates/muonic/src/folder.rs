@@ -5,7 +5,8 @@
 //!   lock               flock held by the server
 //!   master.key         mode 0600; all secrets derive from it
 //!   metastore.sqlite   what the cloud knows
-//!   store/             blobs
+//!   store/             objects and blobs
+//!   store.keys         mode 0600; what they are encrypted with
 //!   logs/              logs of tasks and replicas
 //!   local/             the local engine: units/, cache/, server (the address), server.id
 //!   local.json         mode 0600; where the CLI finds the server and its key

@@ -5,6 +5,7 @@ mod folder;
 mod listen;
 mod log;
 mod machine;
+mod take_over;
 mod up;
 
 use std::io::Write;

@@ -14,7 +14,7 @@ use muonic_api::{Metrics, Services};
 use muonic_engine_local::Local;
 use muonic_gateway::Gateway;
 use muonic_listen::{Limits, Linger, Listener};
-use muonic_ports::{BlobStore, Clock, Engine, Logs, Metastore, SystemClock};
+use muonic_ports::{BlobStore, Clock, Engine, Logs, Metastore, ObjectStore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::system::Place;
 use muonic_services::{self as services, Admission, Dispatcher, Events, Keys, Releaser};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Override, from_environment};
 use crate::folder::Folder;
-use crate::{listen, log, machine};
+use crate::{listen, log, machine, take_over};
 
 /// For a request's head, and for a connection between two requests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -94,7 +94,11 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     // The backends behind the ports.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
-    let store: Arc<dyn BlobStore> = Arc::new(muonic_store::open(&folder.join("store"))?);
+    let options = muonic_store::Options { encrypt: config.store.encrypt, sync: config.store.sync };
+    let (embedded, _keys) = muonic_store::open(&folder.join("store"), &folder.join("store.keys"), &options).await?;
+    take_over::buckets(&*meta, &embedded).await?;
+    let store: Arc<dyn BlobStore> = Arc::new(embedded.clone());
+    let objects: Arc<dyn ObjectStore> = Arc::new(embedded.clone());
     let logs: Arc<dyn Logs> = Arc::new(muonic_store::open_logs(&folder.join("logs"))?);
     // New at each start: a copy of the data folder makes another server.
     let id = Digest::of(&MasterKey::generate()?.0).hex();
@@ -143,6 +147,8 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let dispatcher = Dispatcher::new(jobs.clone(), engine.clone(), task_settings(&config, &s3_url));
     let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine, replica_settings(&config));
 
+    let scrub_every = Duration::from_secs(config.store.scrub_every_days.saturating_mul(24 * 3600));
+    let upkeep = muonic_store::Upkeep::new(embedded, scrub_every, config.store.scrub_bytes_per_s);
     let collector = services::Collector::new(meta.clone(), store.clone(), blobs.clone(), clock.clone());
 
     // The doors.
@@ -150,7 +156,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let mut gateway = None;
     metrics.register(|registry| gateway = Some(Gateway::new(routes, keys.clone(), registry)));
     let gateway = gateway.context("the gateway was not made")?;
-    let buckets = Arc::new(services::Buckets::new(meta.clone(), store, clock.clone()));
+    let buckets = Arc::new(services::Buckets::new(objects, clock.clone()));
     let s3_door = muonic_s3::service(buckets, keys.clone());
     let doors = Services {
         keys: keys.clone(),
@@ -179,6 +185,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     reconcilers.spawn(dispatcher.run(working.clone()));
     reconcilers.spawn(releaser.run(working.clone()));
     reconcilers.spawn(collector.run(working.clone()));
+    reconcilers.spawn(upkeep.run(working.clone()));
     folder.write_local_file(&LocalFile {
         version: 1,
         url: url.clone(),

@@ -180,7 +180,8 @@ where
                 ];
                 let decoded = |sum: String| BASE64.decode(sum.as_bytes()).unwrap_or_default();
                 let found = found.into_iter().filter_map(|(a, sum)| Some((a, decoded(sum?)))).collect();
-                let refused = declared.check(&Sums { size, md5: md5.map(Md5::finalize).unwrap_or_default(), found }).err()?;
+                let refused =
+                    declared.check(&Sums { size, md5: md5.map(Md5::finalize).unwrap_or_default(), found }).err()?;
                 let message = refused.message().unwrap_or("the body is not what was announced").to_owned();
                 *verdict.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
                 Some((Err(std::io::Error::other(message).into()), None))

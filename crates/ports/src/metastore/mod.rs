@@ -5,17 +5,17 @@
 //! One file per noun; backends implement all of them.
 
 mod blobs;
-mod buckets;
 mod datasets;
 mod endpoints;
+mod former;
 mod jobs;
 mod keys;
 mod models;
 
 pub use blobs::Blobs;
-pub use buckets::{Buckets, Listing, ObjectRecord};
 pub use datasets::Datasets;
 pub use endpoints::{Endpoints, NewRevisionRecord, ReplicaRecord};
+pub use former::{Former, FormerBucket, FormerObject};
 pub use jobs::{Admission, Claimed, Finish, JobFilter, Jobs, LiveJob, NewJobRecord, Next, PastRun};
 pub use keys::Keys;
 pub use models::Models;
@@ -35,7 +35,7 @@ pub struct Counts {
 }
 
 #[async_trait]
-pub trait Metastore: Keys + Blobs + Datasets + Jobs + Models + Endpoints + Buckets + Send + Sync {
+pub trait Metastore: Keys + Blobs + Datasets + Jobs + Models + Endpoints + Former + Send + Sync {
     /// Numbers for `muonic status`.
     async fn counts(&self) -> Result<Counts>;
     /// Whether a write would succeed now; used by `/readyz`.

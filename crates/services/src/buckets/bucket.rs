@@ -1,6 +1,7 @@
 //! Buckets themselves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muonic_ports::object_store::{self, Bucket, BucketChange, Error as StoreError, Versioning};
 use muonic_types::ProjectId;
@@ -49,7 +50,7 @@ impl Buckets {
                         && bucket.lock == lock
                         && bucket.documents.get(Kind::Acl.name()) == acl.as_ref() =>
                 {
-                    Ok(bucket)
+                    Ok(Arc::unwrap_or_clone(bucket))
                 }
                 _ => Err(StoreError::BucketExists.into()),
             },
@@ -60,11 +61,11 @@ impl Buckets {
     /// Those of the caller's project, by name.
     pub async fn list(&self, call: Call<'_>) -> Result<Vec<Bucket>> {
         let project = signed(call, Action::LIST_BUCKETS)?;
-        Ok(self.store.buckets(project).await?)
+        Ok(self.store.buckets(Some(project)).await?)
     }
 
     /// The bucket, for one who may do this with it.
-    pub async fn check(&self, call: Call<'_>, action: Action, bucket: &str) -> Result<Bucket> {
+    pub async fn check(&self, call: Call<'_>, action: Action, bucket: &str) -> Result<Arc<Bucket>> {
         self.open(call, action, bucket, None).await
     }
 

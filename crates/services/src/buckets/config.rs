@@ -1,6 +1,8 @@
 //! What a bucket's owner has set about it: documents that the store keeps by
 //! name and does not look into.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -111,7 +113,7 @@ pub struct EncryptionRule {
 impl Buckets {
     /// A document as it is kept; `None` where there is none.
     pub async fn document(&self, call: Call<'_>, bucket: &str, kind: Kind) -> Result<(Bucket, Option<String>)> {
-        let mut bucket = self.open(call, kind.actions().0, bucket, None).await?;
+        let mut bucket = Arc::unwrap_or_clone(self.open(call, kind.actions().0, bucket, None).await?);
         let document = bucket.documents.remove(kind.name());
         Ok((bucket, document))
     }

@@ -85,7 +85,7 @@ impl Buckets {
         if !replaces_tags {
             new.tags = from.tags.clone();
         }
-        let target = self.target(target, key, condition);
+        let target = self.target(&target, key, condition);
         let version = from.version.clone();
         Ok((version, self.store.copy(&from, source.customer_key.as_ref(), target, new).await?))
     }

@@ -49,7 +49,7 @@ impl Buckets {
     }
 
     /// The bucket, if the caller may do this in it.
-    async fn open(&self, call: Call<'_>, action: Action, bucket: &str, key: Option<&str>) -> Result<Bucket> {
+    async fn open(&self, call: Call<'_>, action: Action, bucket: &str, key: Option<&str>) -> Result<Arc<Bucket>> {
         if let Some(key) = key {
             check_key(key)?;
         }
@@ -58,7 +58,7 @@ impl Buckets {
         Ok(bucket)
     }
 
-    async fn bucket(&self, call: Call<'_>, name: &str) -> Result<Bucket> {
+    async fn bucket(&self, call: Call<'_>, name: &str) -> Result<Arc<Bucket>> {
         let bucket = self.store.bucket(name).await?.ok_or(StoreError::NoSuchBucket)?;
         call.check_owner(&bucket)?;
         Ok(bucket)
@@ -71,7 +71,7 @@ impl Buckets {
         action: Action,
         (bucket, key): (&str, &str),
         version: Option<&VersionId>,
-    ) -> Result<(Bucket, ObjectVersion)> {
+    ) -> Result<(Arc<Bucket>, ObjectVersion)> {
         check_key(key)?;
         let bucket = self.bucket(call, bucket).await?;
         let found = self.store.get(&bucket.name, key, version).await?;

@@ -69,7 +69,7 @@ impl Buckets {
         // should not travel.
         let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
         let new = self.complete(call, &bucket, key, draft)?;
-        let target = self.target(bucket, key, condition);
+        let target = self.target(&bucket, key, condition);
         Ok(self.store.put(target, new, body, verify).await?)
     }
 
@@ -190,8 +190,8 @@ impl Buckets {
         Ok(new)
     }
 
-    pub(super) fn target(&self, bucket: Bucket, key: &str, condition: Precondition) -> Target {
-        Target { bucket: bucket.name, key: key.to_owned(), condition, at: self.clock.now() }
+    pub(super) fn target(&self, bucket: &Bucket, key: &str, condition: Precondition) -> Target {
+        Target { bucket: bucket.name.clone(), key: key.to_owned(), condition, at: self.clock.now() }
     }
 }
 

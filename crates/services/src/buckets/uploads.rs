@@ -58,7 +58,7 @@ impl Buckets {
         }
         draft.new.algorithms.extend(draft.new.algorithm);
         let new = self.complete(call, &bucket, key, draft)?;
-        let target = self.target(bucket, key, Precondition::default());
+        let target = self.target(&bucket, key, Precondition::default());
         Ok(self.store.upload_create(target, new).await?)
     }
 

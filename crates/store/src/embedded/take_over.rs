@@ -7,8 +7,8 @@ use std::io;
 use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
+use muonic_ports::Result;
 use muonic_ports::object_store::{Algorithm, Error, NewObject, Target};
-use muonic_ports::{Error as PortError, Result};
 use muonic_types::Digest;
 
 use super::{EmbeddedStore, plain};
@@ -67,7 +67,9 @@ impl EmbeddedStore {
     /// Makes a blob the content of a version, once: where the key has one
     /// already, nothing is changed. `etag` is the MD5 of its bytes.
     pub async fn adopt(&self, digest: &Digest, etag: &str, target: Target, mut new: NewObject) -> Result<()> {
-        let md5 = HEXLOWER.decode(etag.as_bytes()).map_err(|_| PortError::bug("an object's ETag is not an MD5"))?;
+        // An ETag is opaque: where it is no MD5, part of the digest serves as well.
+        let md5 = HEXLOWER.decode(etag.as_bytes()).ok().filter(|md5| md5.len() == 16);
+        let md5 = md5.unwrap_or_else(|| digest.as_bytes()[..16].to_vec());
         let mut sum = None;
         for algorithm in Algorithm::ALL {
             // Where it was kept, it was one of the headers.

@@ -6,7 +6,6 @@
 
 mod attempts;
 mod blobs;
-mod buckets;
 mod datasets;
 mod endpoints;
 mod jobs;
@@ -27,7 +26,6 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Metastore>) {
     attempts::run(&make().await).await;
     models::run(&make().await).await;
     endpoints::run(&make().await).await;
-    buckets::run(&make().await).await;
     closing(&make().await).await;
 }
 
