@@ -21,7 +21,7 @@ fn segment_of(extent: &Extent) -> u64 {
 
 #[tokio::test]
 async fn a_sweep_sees_only_what_nobody_holds() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let bytes = noise(1, 100_000);
     let written = put(&data, &bytes, SealWith::Store).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_sweep_sees_only_what_nobody_holds() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_leaves_nothing() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for len in [0, 100, 10_000, 600_000, 5 << 20] {
         let cut = stream::iter([Err(io::Error::other("the client has gone"))]);
@@ -67,7 +67,7 @@ async fn a_body_that_breaks_off_leaves_nothing() {
 
 #[tokio::test]
 async fn those_who_wait_share_a_sync() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let disk = Arc::new(TestDisk::default());
     let data = open_on(root.path(), Box::new(disk.clone()));
     // All queue up behind one lock: the disk itself is held.
@@ -91,7 +91,7 @@ async fn those_who_wait_share_a_sync() {
 
 #[tokio::test]
 async fn a_segment_in_use_is_not_removed_and_the_live_rest_moves() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let mut first = Vec::new();
     let (one, pending) = put(&data, &noise(0, 50_000), SealWith::Store).await.unwrap().hand_over();
@@ -122,7 +122,7 @@ async fn a_segment_in_use_is_not_removed_and_the_live_rest_moves() {
 
 #[tokio::test]
 async fn the_end_of_a_segment_goes_after_a_crash_and_nobody_appends_to_it() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let extent = put(&data, &noise(0, 10_000), SealWith::None).await.unwrap().keep();
     let Place::Segment { segment, offset, length } = extent.place else { unreachable!() };

@@ -49,7 +49,7 @@ async fn must_notice(data: &Data, extent: &Extent, bytes: &Bytes, with: SealWith
 
 #[tokio::test]
 async fn a_flipped_bit_is_an_error_and_never_wrong_bytes() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for with in seals() {
         for size in [5000, 65_536, 65_537, (1 << 20) + 77_777] {
@@ -78,7 +78,7 @@ async fn a_flipped_bit_is_an_error_and_never_wrong_bytes() {
 
 #[tokio::test]
 async fn damage_in_the_index_is_noticed() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for with in seals() {
         let bytes = noise(9, 100);
@@ -113,7 +113,7 @@ async fn damage_in_the_index_is_noticed() {
 
 #[tokio::test]
 async fn a_file_that_became_shorter_or_is_missing_says_so() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for with in seals() {
         let bytes = noise(4, 3 << 20);
@@ -131,7 +131,7 @@ async fn a_file_that_became_shorter_or_is_missing_says_so() {
 
 #[tokio::test]
 async fn a_blob_of_format_1_is_verified_by_its_digest_and_gets_sums() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for size in [0, 1000, (2 << 20) + 1] {
         let bytes = noise(5, size);

@@ -8,7 +8,7 @@ use crate::content::Place;
 /// A bit of everything; what was acknowledged, and the errors.
 pub(super) async fn work(data: &Data, seed: u64) -> (Vec<(Extent, Bytes)>, Vec<Error>) {
     let (mut kept, mut errors) = (Vec::new(), Vec::new());
-    for (n, len) in [5000, 100, 60_000, 70_000, 60_000, 60_000, 60_000, 60_000, (1 << 20) + 9].into_iter().enumerate() {
+    for (n, len) in [5000, 100, 60_000, 70_000, 60_000, 60_000, 60_000, 60_000, 600_000].into_iter().enumerate() {
         let bytes = noise(seed + n as u64, len);
         match put(data, &bytes, SealWith::Store).await {
             Ok(written) => kept.push((written.keep(), bytes)),
@@ -37,7 +37,7 @@ pub(super) async fn all_there(data: &Data, kept: &[(Extent, Bytes)], no_more: bo
 #[tokio::test]
 async fn a_full_disk_is_said_and_costs_nothing_else() {
     for n in 0.. {
-        let root = tempfile::tempdir().unwrap();
+        let root = folder();
         let disk = TestDisk::failing(n, Errno::ENOSPC, false);
         let data = open_on(root.path(), Box::new(disk.clone()));
         let (mut kept, errors) = work(&data, 0).await;
@@ -76,7 +76,7 @@ async fn a_full_disk_is_said_and_costs_nothing_else() {
 #[tokio::test]
 async fn a_disk_that_stays_full_keeps_nothing_of_what_did_not_fit() {
     for n in 0.. {
-        let root = tempfile::tempdir().unwrap();
+        let root = folder();
         // Removing works on a full disk, and so do syncs; this one is worse.
         let disk = TestDisk::failing(n, Errno::EDQUOT, true);
         let data = open_on(root.path(), Box::new(disk.clone()));
@@ -95,7 +95,7 @@ async fn a_disk_that_stays_full_keeps_nothing_of_what_did_not_fit() {
 #[tokio::test]
 async fn a_failed_sync_ends_all_writing() {
     for n in 0.. {
-        let root = tempfile::tempdir().unwrap();
+        let root = folder();
         let disk = TestDisk::failing(n, Errno::EIO, false);
         let data = open_on(root.path(), Box::new(disk.clone()));
         let (mut kept, errors) = work(&data, 0).await;

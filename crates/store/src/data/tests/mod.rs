@@ -23,6 +23,12 @@ use crate::keys::LocalKeys;
 
 const CUSTOMER: CustomerKey = CustomerKey { key: [42; 32] };
 
+/// In memory where that is possible: these tests sync thousands of times, and
+/// what a sync means is `disk`'s to say.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn small_segments() -> Settings {
     Settings { segment_bytes: 256 << 10, fill_bytes: 64 << 10, ..Settings::default() }
 }

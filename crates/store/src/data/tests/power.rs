@@ -10,7 +10,7 @@ use super::*;
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_the_lights_go_out() {
     for steps in 0.. {
-        let root = tempfile::tempdir().unwrap();
+        let root = folder();
         let disk = TestDisk::failing(steps, Errno::EIO, true);
         let data = open_on(root.path(), Box::new(disk.clone()));
         let (mut kept, errors) = work(&data, 0).await;
@@ -19,7 +19,7 @@ async fn nothing_acknowledged_is_lost_when_the_lights_go_out() {
         drop(data);
         disk.forget(steps as u64);
 
-        let data = open(root.path());
+        let data = open_on(root.path(), Box::new(Arc::new(TestDisk::default())));
         all_there(&data, &kept, false).await;
         // The ends of segments of earlier processes go, as far as rows say.
         for info in at_segments {

@@ -33,7 +33,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[tokio::test]
 async fn every_size_comes_back_from_where_it_belongs() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let mut kept = Vec::new();
     let data = open(root.path());
     for with in seals() {
@@ -69,7 +69,7 @@ async fn every_size_comes_back_from_where_it_belongs() {
 
 #[tokio::test]
 async fn sums_are_those_of_the_standards() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let all = Algorithm::ALL.into_iter().collect();
     let (_written, sums) = data.write(body(&Bytes::from_static(b"123456789"), 4), &all, SealWith::None).await.unwrap();
@@ -98,7 +98,7 @@ async fn sums_are_those_of_the_standards() {
 
 #[tokio::test]
 async fn many_blobs_keep_their_order() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for with in seals() {
         let blobs: Vec<Bytes> = [10, 70_000, 5000, 0, 4097, 300_000, 65_536, 80_000, 80_001, 80_002]
@@ -115,7 +115,7 @@ async fn many_blobs_keep_their_order() {
 
 #[tokio::test]
 async fn what_lies_on_the_disk_is_summed_by_the_mebibyte() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     for with in seals() {
         let extent = put(&data, &noise(3, (2 << 20) + 70_000), with).await.unwrap().keep();
@@ -126,7 +126,7 @@ async fn what_lies_on_the_disk_is_summed_by_the_mebibyte() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn any_range_is_the_range(
@@ -140,7 +140,7 @@ proptest! {
         let with = seals()[seal];
         let bytes = noise(base as u64, size);
         runtime().block_on(async {
-            let root = tempfile::tempdir().unwrap();
+            let root = folder();
             let data = open(root.path());
             let (written, _) = data.write(body(&bytes, piece), &BTreeSet::new(), with).await.unwrap();
             let extent = written.keep();

@@ -6,7 +6,7 @@ use crate::data::key_md5;
 
 #[tokio::test]
 async fn only_the_right_customer_key_opens() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let other = CustomerKey { key: [43; 32] };
     for size in [0, 100, 5000, 100_000] {
@@ -27,7 +27,7 @@ async fn only_the_right_customer_key_opens() {
 
 #[tokio::test]
 async fn sealed_content_is_not_on_the_disk() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let data = open(root.path());
     let bytes = Bytes::from(vec![b'x'; 300_000]);
     let extent = put(&data, &bytes, SealWith::Store).await.unwrap().keep();
@@ -39,7 +39,7 @@ async fn sealed_content_is_not_on_the_disk() {
 
 #[tokio::test]
 async fn a_rotated_key_wraps_anew_and_touches_no_data() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder();
     let keys = Arc::new(LocalKeys::open(&root.path().join("keys"), true).unwrap());
     let data = Data::open(root.path(), keys.clone(), Box::new(RealFiles), Arc::new(Gate::default()), small_segments())
         .unwrap();
