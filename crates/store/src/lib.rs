@@ -21,7 +21,7 @@ use std::sync::Arc;
 use muonic_ports::Result;
 
 pub use embedded::{Damage, EmbeddedStore, Options, ScrubReport, StoreStats, Upkeep};
-pub use keys::{DataKey, KeyProvider, LocalKeys};
+pub use keys::{DEFAULT_KEY, DataKey, KeyProvider, LocalKeys};
 pub use logs::DiskLogs;
 pub use memory::{MemoryLogs, MemoryStore};
 
