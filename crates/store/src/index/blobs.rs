@@ -66,8 +66,8 @@ impl Index {
             .scan(move |conn| {
                 let after = after.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec());
                 let mut page = conn.prepare_cached(
-                    "SELECT digest, size FROM blobs JOIN extents ON row = content << 14
-                     WHERE digest > ?1 ORDER BY digest LIMIT ?2",
+                    "SELECT blobs.digest, size FROM blobs JOIN extents ON row = content << 14
+                     WHERE blobs.digest > ?1 ORDER BY blobs.digest LIMIT ?2",
                 )?;
                 let page =
                     page.query_map(params![after, max], |row| Ok((Digest::from_bytes(row.get(0)?), row.get(1)?)))?;

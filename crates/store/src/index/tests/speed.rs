@@ -1,0 +1,100 @@
+//! How fast it is; run by hand:
+//! `cargo test -p muonic-store --release --lib index::tests::speed -- --ignored --nocapture --test-threads 1`
+
+use std::time::Instant;
+
+use muonic_ports::object_store::{CompletedPart, ListQuery};
+
+use super::*;
+use crate::index::NewPart;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a check"]
+async fn puts_gets_and_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    index.bucket_create(new_bucket("b", false)).await.unwrap();
+    for (round, text) in [("inline 4 KiB", 4096), ("segment", 0)] {
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..16u64)
+            .map(|task| {
+                let index = index.clone();
+                tokio::spawn(async move {
+                    let body = vec![7u8; text];
+                    for n in 0..1250u64 {
+                        let mut content = content(&body);
+                        if text == 0 {
+                            let offset = (task * 1250 + n) * 8192;
+                            content.extent.place = Place::Segment { segment: task, offset, length: 8192 };
+                        }
+                        let key = format!("{text}/{:08x}", (task * 1250 + n).wrapping_mul(2_654_435_761) % (1 << 32));
+                        index.put(target(&key), NewObject::default(), content).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        println!("{round}: {:.0} puts/s, 16 tasks", 20_000.0 / started.elapsed().as_secs_f64());
+    }
+    let page = index.list("b", &ListQuery { max: 10_000, ..ListQuery::default() }).await.unwrap();
+    for _ in 0..3 {
+        let started = Instant::now();
+        let page = index.list("b", &ListQuery { max: 10_000, ..ListQuery::default() }).await.unwrap();
+        println!("list of {}: {:?}", page.objects.len(), started.elapsed());
+    }
+    let started = Instant::now();
+    for object in &page.objects {
+        std::hint::black_box(index.get("b", &object.key, None).unwrap().unwrap());
+    }
+    println!("get: {:.0}/s, one thread", page.objects.len() as f64 / started.elapsed().as_secs_f64());
+    let started = Instant::now();
+    for object in &page.objects {
+        let object = index.get("b", &object.key, None).unwrap().unwrap();
+        std::hint::black_box(index.extents(object.content, 0..object.size).unwrap().unwrap());
+    }
+    println!("get and extents: {:.0}/s, one thread", page.objects.len() as f64 / started.elapsed().as_secs_f64());
+    let wal = std::fs::metadata(dir.path().join("index.sqlite-wal")).unwrap().len();
+    println!("WAL: {} KiB", wal >> 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a check"]
+async fn complete_ten_thousand_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    index.bucket_create(new_bucket("b", false)).await.unwrap();
+    for algorithm in [None, Some(muonic_ports::object_store::Algorithm::Crc64Nvme)] {
+        let new = NewObject { algorithm, ..NewObject::default() };
+        let upload = index.upload_create(target("k"), new, Encryption::None).await.unwrap();
+        let tasks: Vec<_> = (1..=10_000u16)
+            .map(|number| {
+                let (index, upload) = (index.clone(), upload.clone());
+                tokio::spawn(async move {
+                    let mut sums = Sums { size: 8 << 20, ..sums(&number.to_be_bytes()) };
+                    if let Some(algorithm) = algorithm {
+                        sums.found.insert(algorithm, vec![number as u8; algorithm.len()]);
+                    }
+                    let mut extent = extent(Place::File { length: 8 << 20 }, 8 << 20);
+                    extent.blocks = vec![1; 8];
+                    let part = index.upload_part(&upload, NewPart { number, extent, sums, at: at(1) }).await.unwrap();
+                    CompletedPart { number, etag: part.etag, sum: part.sum }
+                })
+            })
+            .collect();
+        let mut parts = Vec::new();
+        for task in tasks {
+            parts.push(task.await.unwrap());
+        }
+        let started = Instant::now();
+        let object = index.upload_complete(&upload, parts, Precondition::default(), None, at(2)).await.unwrap();
+        println!("complete of {} parts, {algorithm:?}: {:?}", object.parts, started.elapsed());
+        let started = Instant::now();
+        for n in 0..10_000u64 {
+            let at = n * 7919 % 10_000 * (8 << 20);
+            std::hint::black_box(index.extents(object.content, at..at + 1).unwrap().unwrap());
+        }
+        println!("extents of a range: {:?} each", started.elapsed() / 10_000);
+    }
+}
