@@ -134,15 +134,16 @@ pub(super) fn relocate(tx: &mut Tx<'_>, row: i64, id: &[u8], old: &Place, new: &
 /// Those of a content that overlap a range of its bytes, each with the offset
 /// in the content at which it begins. `None` where there is no such content.
 pub(super) fn of_content(conn: &Connection, content: i64, range: &Range<u64>) -> Sql<Option<Vec<(u64, Extent)>>> {
+    let mut one = conn.prepare_cached(concat!("SELECT ", extent_columns!(), ", data FROM extents WHERE row = ?1"))?;
+    // Most have no parts.
+    if let Some((_, extent)) = one.query_row([row_of(content, 0)], |row| read(row, true)).optional()? {
+        return Ok(Some(vec![(0, extent)]));
+    }
     let layout = conn
         .prepare_cached("SELECT parts, uniform, ends FROM contents WHERE id = ?1 AND parts > 0")?
         .query_row([content], |row| Ok(Layout { parts: row.get(0)?, uniform: row.get(1)?, ends: row.get(2)? }))
         .optional()?;
-    let mut one = conn.prepare_cached(concat!("SELECT ", extent_columns!(), ", data FROM extents WHERE row = ?1"))?;
-    let Some(layout) = layout else {
-        let extent = one.query_row([row_of(content, 0)], |row| read(row, true)).optional()?;
-        return Ok(extent.map(|(_, extent)| vec![(0, extent)]));
-    };
+    let Some(layout) = layout else { return Ok(None) };
     let mut found = Vec::new();
     for (number, start) in layout.overlapping(range)? {
         match one.query_row([row_of(content, number)], |row| read(row, true)).optional()? {

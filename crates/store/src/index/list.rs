@@ -158,7 +158,7 @@ impl Page<'_> {
         }
         object.latest = first;
         if first {
-            *begun = Some(object.key.clone());
+            begun.get_or_insert_default().clone_from(&object.key);
             self.same = 0;
         }
         if !versions && object.is_delete_marker {

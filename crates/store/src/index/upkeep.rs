@@ -248,9 +248,11 @@ const CROSS_CHECKS: &[(&str, &str)] = &[
     ),
     (
         "a content is counted with another number of names than it has:",
-        "SELECT id FROM contents WHERE id NOT IN (SELECT content FROM garbage)
-         AND refs <> (SELECT count(*) FROM versions WHERE content = contents.id)
-                   + (SELECT count(*) FROM blobs WHERE content = contents.id)",
+        "SELECT id FROM contents LEFT JOIN
+         (SELECT content, count(*) AS names FROM
+          (SELECT content FROM versions UNION ALL SELECT content FROM blobs)
+          WHERE content IN (SELECT id FROM contents) GROUP BY content)
+         ON content = id WHERE id NOT IN (SELECT content FROM garbage) AND refs <> coalesce(names, 0)",
     ),
     (
         "a segment's live bytes are miscounted:",
