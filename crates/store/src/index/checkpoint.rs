@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -15,9 +15,11 @@ use rusqlite::hooks::Wal;
 
 use super::failure::{Fault, Gate};
 
-/// Pages in the WAL from which on it is copied beside the writer, and by it.
+/// Pages in the WAL from which on it is copied beside the writer, by the
+/// writer where nobody else is at it, and by the writer in any case.
 const BESIDE: i32 = 1000;
 const INLINE: i32 = 8000;
+const WAIT: i32 = 4 * INLINE;
 
 thread_local! {
     /// Pages in the WAL after this thread's last commit.
@@ -51,7 +53,7 @@ impl Checkpoints {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("store-checkpoint".into()).spawn(move || {
             while woken.recv().is_ok() {
-                theirs.run(&conn);
+                theirs.run(&conn, false);
             }
             if theirs.gate.reason().is_some() {
                 let _ = never_again(&conn);
@@ -63,7 +65,7 @@ impl Checkpoints {
     pub(super) fn after_commit(&self, conn: &Connection) {
         let pages = PAGES.get();
         if pages >= INLINE {
-            self.shared.run(conn);
+            self.shared.run(conn, pages >= WAIT);
         } else if pages >= BESIDE {
             // Where one waits already, one is enough.
             let _ = self.wake.try_send(());
@@ -77,8 +79,12 @@ impl Checkpoints {
 }
 
 impl Shared {
-    fn run(&self, conn: &Connection) {
-        let Ok(_one) = self.one.try_lock() else { return };
+    fn run(&self, conn: &Connection, wait: bool) {
+        let _one = match self.one.try_lock() {
+            Ok(one) => one,
+            Err(_) if wait => self.one.lock().unwrap_or_else(PoisonError::into_inner),
+            Err(_) => return,
+        };
         if self.gate.reason().is_some() {
             return;
         }

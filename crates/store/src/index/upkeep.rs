@@ -196,8 +196,8 @@ impl Index {
 
     /// What is wrong with the database itself, and with what its rows say of
     /// each other; empty where nothing is. Reads all of it: minutes where
-    /// there are millions of objects. Without `thorough` it does not compare
-    /// indexes with their tables.
+    /// there are millions of objects, in which the WAL only grows. Without
+    /// `thorough` it does not compare indexes with their tables.
     pub(crate) async fn check(&self, thorough: bool) -> Result<Vec<String>> {
         const MOST: usize = 100;
         self.readers()

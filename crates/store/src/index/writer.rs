@@ -195,15 +195,10 @@ impl Writer {
                 self.cache.forget(self.state.committed());
                 return Ok(());
             }
-            // The one step that was refused had written: its answer stands, its writes do not.
-            Ok(false) if steps.len() == 1 => {}
             Ok(false) => {}
             Err(ref error) => {
                 if let Fault::Dead(reason) = Fault::of(error) {
                     self.gate.close(&reason);
-                    if let Err(error) = super::checkpoint::never_again(conn) {
-                        tracing::warn!(%error, "cannot switch off the last checkpoint of the store's index");
-                    }
                 }
             }
         }
@@ -217,6 +212,7 @@ impl Writer {
             return Err(Fault::Dead(reason));
         }
         match done {
+            // The answer of the one that was refused stands, what it wrote does not.
             Ok(_) if steps.len() == 1 => Ok(()),
             Ok(_) => Err(Fault::Other("a step was refused after it had written".into())),
             Err(error) => Err(Fault::of(&error)),
@@ -243,6 +239,11 @@ impl Writer {
     fn close(self) {
         if let Some(checkpoints) = self.checkpoints {
             checkpoints.close();
+        }
+        if self.gate.reason().is_some()
+            && let Err(error) = super::checkpoint::never_again(&lock(&self.conn))
+        {
+            tracing::warn!(%error, "cannot switch off the last checkpoint of the store's index");
         }
     }
 }
