@@ -129,7 +129,7 @@ pub(crate) fn tags_of_header(text: &str) -> S3Result<BTreeMap<String, String>> {
 
 /// The access list that a request asks for, for buckets too.
 pub(crate) fn acl_wanted(headers: &HeaderMap) -> S3Result<AclWanted> {
-    let mut acl = AclWanted { canned: text(headers, "x-amz-acl")?.map(str::to_owned), grants: Vec::new() };
+    let mut acl = AclWanted { canned: text(headers, "x-amz-acl")?.map(str::to_owned), ..AclWanted::default() };
     for (name, permission) in [
         ("x-amz-grant-full-control", "FULL_CONTROL"),
         ("x-amz-grant-read", "READ"),

@@ -52,7 +52,10 @@ pub(crate) fn answer(error: Error) -> S3Error {
         Error::BucketName(_) => say(S3ErrorCode::InvalidBucketName),
         Error::KeyTooLong(_) => say(S3ErrorCode::KeyTooLongError),
         Error::Malformed(_) => say(S3ErrorCode::MalformedXML),
-        Error::InvalidTag(_) => say(S3ErrorCode::InvalidTag),
+        Error::UnknownEmail(_) => say(S3ErrorCode::UnresolvableGrantByEmailAddress),
+        Error::Policy(muonic_policy::Error::AccessDenied(_)) => say(S3ErrorCode::AccessDenied),
+        Error::Policy(muonic_policy::Error::NotImplemented(what)) => not_implemented(what),
+        Error::Policy(refused) => custom(refused.code(), StatusCode::BAD_REQUEST, text),
         Error::NotImplemented(what) => not_implemented(&what),
         Error::PartNumber { .. } => say(S3ErrorCode::InvalidPart),
         Error::Range { size } => {

@@ -53,6 +53,8 @@ pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
         pairs.filter(|(n, _)| n == name).map(|(_, value)| value.into_owned()).collect()
     };
     match key {
+        "aws:currenttime" => vec![jiff::Timestamp::now().to_string()],
+        "aws:epochtime" => vec![jiff::Timestamp::now().as_second().to_string()],
         "aws:securetransport" => vec!["false".to_owned()],
         "aws:referer" => of_header("referer"),
         "aws:useragent" => of_header("user-agent"),
@@ -60,6 +62,22 @@ pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
         "s3:delimiter" => of_query("delimiter"),
         "s3:max-keys" => of_query("max-keys"),
         "s3:versionid" => of_query("versionId"),
+        "s3:requestobjecttagkeys" => {
+            let all = headers.get("x-amz-tagging").map(|tags| tags.as_bytes()).unwrap_or_default();
+            form_urlencoded::parse(all).map(|(name, _)| name.into_owned()).collect()
+        }
+        "s3:signatureversion" => match (uri.query(), headers.get("authorization")) {
+            (_, Some(value)) if value.as_bytes().starts_with(b"AWS4-") => vec!["AWS4-HMAC-SHA256".to_owned()],
+            (_, Some(_)) => vec!["AWS".to_owned()],
+            (Some(query), None) if query.contains("X-Amz-Signature=") => vec!["AWS4-HMAC-SHA256".to_owned()],
+            (Some(query), None) if query.contains("Signature=") => vec!["AWS".to_owned()],
+            _ => Vec::new(),
+        },
+        "s3:authtype" => match (uri.query(), headers.get("authorization")) {
+            (_, Some(_)) => vec!["REST-HEADER".to_owned()],
+            (Some(query), None) if query.contains("Signature=") => vec!["REST-QUERY-STRING".to_owned()],
+            _ => Vec::new(),
+        },
         "s3:x-amz-copy-source" => {
             let source: Vec<String> = of_header("x-amz-copy-source");
             source.into_iter().map(|source| source.trim_start_matches('/').to_owned()).collect()
@@ -67,7 +85,7 @@ pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
         _ => match key.strip_prefix("s3:requestobjecttag/") {
             Some(tag) => {
                 let all = headers.get("x-amz-tagging").map(|tags| tags.as_bytes()).unwrap_or_default();
-                let tags = form_urlencoded::parse(all).filter(|(name, _)| name.eq_ignore_ascii_case(tag));
+                let tags = form_urlencoded::parse(all).filter(|(name, _)| name == tag);
                 tags.map(|(_, value)| value.into_owned()).collect()
             }
             None => match key.strip_prefix("s3:") {

@@ -2,7 +2,7 @@
 
 use muonic_ports::object_store::Versioning;
 use muonic_services::Buckets;
-use muonic_services::buckets::config::Kind;
+use muonic_services::buckets::config::{Kind, parse};
 use muonic_services::buckets::{Action, NewBucket};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -29,8 +29,9 @@ pub(super) async fn list(
     };
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let after = input.continuation_token.as_deref().unwrap_or_default();
-    let region = |bucket: &muonic_ports::object_store::Bucket| region(bucket.documents.get(Kind::Location.name()));
-    let is_here = |bucket: &_| input.bucket_region.as_ref().is_none_or(|wanted| *wanted == region(bucket));
+    let is_here = |bucket: &muonic_ports::object_store::Bucket| {
+        input.bucket_region.as_ref().is_none_or(|wanted| *wanted == region(bucket))
+    };
     let mut wanted = service.list(head.call()).await.map_err(answer)?;
     wanted.retain(|bucket| bucket.name.starts_with(prefix) && bucket.name.as_str() > after && is_here(bucket));
     let is_cut = wanted.len() > max as usize;
@@ -58,14 +59,6 @@ pub(super) async fn create(
         return Err(s3_error!(InvalidLocationConstraint, "LocationConstraint is not the name of a region"));
     }
     let ownership = input.object_ownership.map(|ownership| ownership.as_str().to_owned());
-    let known = [
-        ObjectOwnership::BUCKET_OWNER_ENFORCED,
-        ObjectOwnership::BUCKET_OWNER_PREFERRED,
-        ObjectOwnership::OBJECT_WRITER,
-    ];
-    if ownership.as_deref().is_some_and(|ownership| !known.contains(&ownership)) {
-        return Err(s3_error!(InvalidArgument, "x-amz-object-ownership is none of {known:?}"));
-    }
     let new = NewBucket {
         name: input.bucket,
         lock: input.object_lock_enabled_for_bucket == Some(true),
@@ -80,7 +73,7 @@ pub(super) async fn create(
 pub(super) async fn head(service: &Buckets, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
     let (head, input, _) = split(req);
     let bucket = service.check(head.call(), Action::LIST, &input.bucket).await.map_err(answer)?;
-    let bucket_region = Some(region(bucket.documents.get(Kind::Location.name())));
+    let bucket_region = Some(region(&bucket));
     Ok(S3Response::new(HeadBucketOutput { bucket_region, ..Default::default() }))
 }
 
@@ -89,8 +82,9 @@ pub(super) async fn location(
     req: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     let (head, input, _) = split(req);
-    let (_, location) = service.document(head.call(), &input.bucket, Kind::Location).await.map_err(answer)?;
+    let bucket = service.check(head.call(), Action::LOCATION, &input.bucket).await.map_err(answer)?;
     // For us-east-1 S3 answers an empty element.
+    let location = Some(region(&bucket)).filter(|region| region != REGION);
     let location_constraint = location.map(BucketLocationConstraint::from);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
@@ -140,6 +134,7 @@ pub(super) async fn set_versioning(
     Ok(S3Response::new(PutBucketVersioningOutput::default()))
 }
 
-fn region(location: Option<&String>) -> String {
-    location.map_or(REGION, String::as_str).to_owned()
+fn region(bucket: &muonic_ports::object_store::Bucket) -> String {
+    let kept = bucket.documents.get(Kind::Location.name()).map(|location| parse(location, Kind::Location));
+    kept.and_then(Result::ok).unwrap_or_else(|| REGION.to_owned())
 }

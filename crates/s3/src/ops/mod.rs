@@ -1,7 +1,9 @@
 //! The operations that are built, one file per family. All others answer
 //! NotImplemented by name, which is what the trait of s3s does.
 
+mod acls;
 mod buckets;
+mod config;
 mod copy;
 mod delete;
 mod list;
@@ -9,6 +11,7 @@ mod lock;
 mod parts;
 mod put;
 mod read;
+mod rules;
 mod tags;
 mod uploads;
 mod versions;
@@ -91,4 +94,45 @@ operations! {
     put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = lock::set_retention;
     get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = lock::legal_hold;
     put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::set_legal_hold;
+
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acls::of_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acls::set_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acls::of_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acls::set_object;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = config::policy;
+    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = config::set_policy;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = config::delete_policy;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = config::policy_status;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = config::block;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = config::set_block;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = config::delete_block;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = config::ownership;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = config::set_ownership;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = config::delete_ownership;
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = config::encryption;
+    put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput = config::set_encryption;
+    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = config::delete_encryption;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = rules::cors;
+    put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput = rules::set_cors;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = config::delete_cors;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput = rules::lifecycle;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput = rules::set_lifecycle;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = config::delete_lifecycle;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput = rules::notification;
+    put_bucket_notification_configuration(PutBucketNotificationConfigurationInput) -> PutBucketNotificationConfigurationOutput = rules::set_notification;
+
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = config::logging;
+    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput = config::accelerate;
+    get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = config::payment;
+    put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput = config::set_payment;
+    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = config::website;
+    get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = config::replication;
+    get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput = config::analytics;
+    get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput = config::inventory;
+    get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput) -> GetBucketMetricsConfigurationOutput = config::metrics;
+    get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput) -> GetBucketIntelligentTieringConfigurationOutput = config::tiering;
+    list_bucket_analytics_configurations(ListBucketAnalyticsConfigurationsInput) -> ListBucketAnalyticsConfigurationsOutput = config::all_analytics;
+    list_bucket_inventory_configurations(ListBucketInventoryConfigurationsInput) -> ListBucketInventoryConfigurationsOutput = config::all_inventories;
+    list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput = config::all_metrics;
+    list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput) -> ListBucketIntelligentTieringConfigurationsOutput = config::all_tierings;
 }

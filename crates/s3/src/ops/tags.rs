@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muonic_services::Buckets;
+use muonic_services::buckets::config::Kind;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -60,7 +61,7 @@ pub(super) async fn of_bucket(
     req: S3Request<GetBucketTaggingInput>,
 ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
     let (head, input, _) = split(req);
-    let tags = service.bucket_tags(head.call(), &input.bucket).await.map_err(answer)?;
+    let tags = service.document(head.call(), &input.bucket, Kind::Tags).await.map_err(answer)?;
     Ok(S3Response::new(GetBucketTaggingOutput { tag_set: shown(tags) }))
 }
 
@@ -69,7 +70,7 @@ pub(super) async fn set_bucket(
     req: S3Request<PutBucketTaggingInput>,
 ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
     let (head, input, _) = split(req);
-    service.set_bucket_tags(head.call(), &input.bucket, read(input.tagging)?).await.map_err(answer)?;
+    service.set_bucket_tags(head.call(), &input.bucket, &read(input.tagging)?).await.map_err(answer)?;
     Ok(S3Response::new(PutBucketTaggingOutput::default()))
 }
 
@@ -78,6 +79,6 @@ pub(super) async fn delete_bucket(
     req: S3Request<DeleteBucketTaggingInput>,
 ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
     let (head, input, _) = split(req);
-    service.set_bucket_tags(head.call(), &input.bucket, BTreeMap::new()).await.map_err(answer)?;
+    service.set_bucket_tags(head.call(), &input.bucket, &BTreeMap::new()).await.map_err(answer)?;
     Ok(S3Response::new(DeleteBucketTaggingOutput::default()))
 }

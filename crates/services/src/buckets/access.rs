@@ -1,16 +1,15 @@
-//! Who may do what with a bucket and what is in it: decided here and nowhere
-//! else, from who calls, what they want to do, and what the bucket's owner has
-//! said.
-//!
-//! - A key does what its role allows in the buckets of its project, unless the
-//!   bucket's policy denies it by name.
-//! - All others do what the bucket's policy or an access list allows them, and
-//!   the block of public access does not take back.
+//! Who may do what with a bucket and what is in it. The decision itself is
+//! `muonic_policy::access`; here it gets its facts, and what most requests are
+//! (a key in its own project, a bucket without a policy) is told at once.
 
+use muonic_policy::access::{self as layers, Key, Question};
+use muonic_policy::iam::{Context, Policy};
 use muonic_ports::object_store::{Bucket, ObjectVersion};
-use muonic_types::key::{Principal, Role};
+use muonic_types::key::Principal;
 use muonic_types::{Digest, ProjectId};
 
+use super::acl::{block_of, bucket_acl, object_acl, ownership_of};
+use super::config::Kind;
 use super::{Error, Result};
 use crate::auth;
 
@@ -82,6 +81,8 @@ macro_rules! actions {
     ($($name:ident = $text:literal $needs:ident;)+) => {
         impl Action {
             $(pub const $name: Self = Self { name: $text, needs: auth::Action::$needs };)+
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$name),+];
         }
     };
 }
@@ -124,11 +125,11 @@ actions! {
     GET_LOCK = "s3:GetBucketObjectLockConfiguration" Read;
     PUT_LOCK = "s3:PutBucketObjectLockConfiguration" WriteData;
     GET_POLICY = "s3:GetBucketPolicy" Read;
-    PUT_POLICY = "s3:PutBucketPolicy" WriteData;
-    DELETE_POLICY = "s3:DeleteBucketPolicy" WriteData;
+    PUT_POLICY = "s3:PutBucketPolicy" Administer;
+    DELETE_POLICY = "s3:DeleteBucketPolicy" Administer;
     GET_POLICY_STATUS = "s3:GetBucketPolicyStatus" Read;
     GET_BUCKET_ACL = "s3:GetBucketAcl" Read;
-    PUT_BUCKET_ACL = "s3:PutBucketAcl" WriteData;
+    PUT_BUCKET_ACL = "s3:PutBucketAcl" Administer;
     GET_CORS = "s3:GetBucketCORS" Read;
     PUT_CORS = "s3:PutBucketCORS" WriteData;
     GET_LIFECYCLE = "s3:GetLifecycleConfiguration" Read;
@@ -138,10 +139,10 @@ actions! {
     GET_NOTIFICATION = "s3:GetBucketNotification" Read;
     PUT_NOTIFICATION = "s3:PutBucketNotification" WriteData;
     GET_PUBLIC_BLOCK = "s3:GetBucketPublicAccessBlock" Read;
-    PUT_PUBLIC_BLOCK = "s3:PutBucketPublicAccessBlock" WriteData;
+    PUT_PUBLIC_BLOCK = "s3:PutBucketPublicAccessBlock" Administer;
     GET_OWNERSHIP = "s3:GetBucketOwnershipControls" Read;
-    PUT_OWNERSHIP = "s3:PutBucketOwnershipControls" WriteData;
-    GET_CONFIGURATION = "s3:GetBucketConfiguration" Read;
+    PUT_OWNERSHIP = "s3:PutBucketOwnershipControls" Administer;
+    GET_CONFIGURATION = "s3:GetBucketWebsite" Read;
 }
 
 /// An account's id, as S3 shows it.
@@ -161,30 +162,207 @@ pub fn authorise(
     if is_allowed(call, action, bucket, key, object)? { Ok(()) } else { Err(denied(call, action, &bucket.name)) }
 }
 
-/// As [`authorise`], for where it is no failure. The role's refusal is one.
+/// As [`authorise`], for where it is no failure.
 pub fn is_allowed(
     call: Call<'_>,
     action: Action,
     bucket: &Bucket,
-    _key: Option<&str>,
-    _object: Option<&ObjectVersion>,
+    key: Option<&str>,
+    object: Option<&ObjectVersion>,
 ) -> Result<bool> {
-    let Caller::Key(principal) = call.caller else { return Ok(false) };
-    auth::authorise(principal, action.needs)?;
-    Ok(principal.project == bucket.project)
+    if is_plain(call, bucket) && object.is_none_or(|object| object.owner == bucket.project.as_str()) {
+        if let Caller::Key(principal) = call.caller
+            && auth::authorise(principal, action.needs).is_ok()
+        {
+            return Ok(true);
+        }
+        // A role that does not suffice may still be helped by an access list.
+    }
+    let owner = canonical_id(bucket.project.as_str());
+    let policy = bucket.documents.get(Kind::Policy.name());
+    let policy = policy.map(|text| Policy::parse(text, &bucket.name)).transpose().map_err(unreadable)?;
+    let context = match &policy {
+        Some(policy) => context(call, policy, object),
+        None => Context::new(),
+    };
+    let bucket_acl = bucket_acl(bucket)?;
+    let object_acl = object.map(object_acl).transpose()?;
+    let resource = match key {
+        Some(key) => format!("arn:aws:s3:::{}/{key}", bucket.name),
+        None => format!("arn:aws:s3:::{}", bucket.name),
+    };
+    let (account, user);
+    let caller = match call.caller {
+        Caller::Anonymous => layers::Caller::Anonymous,
+        Caller::Key(principal) => {
+            account = canonical_id(principal.project.as_str());
+            user = principal.key.to_string();
+            let may = |action| auth::authorise(principal, action).is_ok();
+            layers::Caller::Key(Key {
+                account: principal.project.as_str(),
+                user: &user,
+                canonical: &account,
+                may_read: may(auth::Action::Read),
+                may_write: may(auth::Action::WriteData),
+                may_administer: may(auth::Action::Administer),
+            })
+        }
+    };
+    let question = Question {
+        caller,
+        action: action.name,
+        resource: &resource,
+        context: &context,
+        bucket_owner: &owner,
+        policy: policy.as_ref(),
+        bucket_acl: Some(&bucket_acl),
+        object_acl: object_acl.as_ref(),
+        block: block_of(bucket)?,
+        ownership: ownership_of(bucket)?,
+    };
+    Ok(layers::decide(&question).is_allowed())
+}
+
+/// Whether the caller's role alone decides, but for objects of others.
+pub(super) fn is_plain(call: Call<'_>, bucket: &Bucket) -> bool {
+    matches!(call.caller, Caller::Key(principal) if principal.project == bucket.project)
+        && !bucket.documents.contains_key(Kind::Policy.name())
+}
+
+/// What the policy asks about, and no more.
+fn context(call: Call<'_>, policy: &Policy, object: Option<&ObjectVersion>) -> Context {
+    let mut context = Context::new();
+    for key in policy.condition_keys() {
+        if let Some(tag) = key.strip_prefix("s3:existingobjecttag/") {
+            let value = object.and_then(|object| object.tags.get(tag));
+            value.into_iter().for_each(|value| context.add(&key, value));
+            continue;
+        }
+        match (key.as_str(), call.caller) {
+            ("aws:username" | "aws:userid", Caller::Key(principal)) => context.add(&key, principal.key.to_string()),
+            ("aws:principalaccount", Caller::Key(principal)) => context.add(&key, principal.project.to_string()),
+            ("aws:principaltype", caller) => {
+                context.add(&key, if *caller == Caller::Anonymous { "Anonymous" } else { "User" });
+            }
+            _ => call.facts.values(&key).into_iter().for_each(|value| context.add(&key, value)),
+        }
+    }
+    context
+}
+
+/// Condition keys that some request may carry.
+pub(super) fn is_known_key(key: &str) -> bool {
+    const KNOWN: [&str; 18] = [
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principalaccount",
+        "aws:principaltype",
+        "aws:referer",
+        "aws:securetransport",
+        "aws:sourceip",
+        "aws:useragent",
+        "aws:userid",
+        "aws:username",
+        "s3:authtype",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:prefix",
+        "s3:requestobjecttagkeys",
+        "s3:signatureversion",
+        "s3:versionid",
+        "s3:x-amz-content-sha256",
+    ];
+    let starts = ["s3:x-amz-", "s3:existingobjecttag/", "s3:requestobjecttag/"];
+    KNOWN.contains(&key) || starts.iter().any(|start| key.starts_with(start))
+}
+
+pub(super) fn unreadable(error: muonic_policy::Error) -> Error {
+    muonic_ports::Error::internal("a document of a bucket cannot be read", error).into()
 }
 
 /// Whether the caller may bypass governance, having asked to.
 pub fn may_bypass(call: Call<'_>, asked: bool, bucket: &Bucket) -> bool {
-    asked
-        && matches!(call.caller, Caller::Key(Principal { role: Role::Admin, .. }))
-        && is_allowed(call, Action::BYPASS, bucket, None, None).unwrap_or(false)
+    asked && is_allowed(call, Action::BYPASS, bucket, None, None).unwrap_or(false)
 }
 
 pub(super) fn denied(call: Call<'_>, action: Action, bucket: &str) -> Error {
     let who = match call.caller {
         Caller::Anonymous => "a request without a signature".to_owned(),
-        Caller::Key(principal) => format!("the key {}", principal.key),
+        Caller::Key(principal) => format!("the key {}, of role {},", principal.key, principal.role),
     };
     Error::Denied(format!("{who} may not {} in bucket '{bucket}'", action.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use muonic_policy::access::{Needs, Right};
+    use muonic_ports::object_store::Versioning;
+    use muonic_types::key::Role;
+    use muonic_types::{KeyId, Timestamp};
+
+    use super::*;
+
+    fn bucket(documents: &[(Kind, &str)]) -> Bucket {
+        let documents = documents.iter().map(|(kind, text)| (kind.name().to_owned(), (*text).to_owned()));
+        Bucket {
+            name: "b".to_owned(),
+            project: "main".parse().expect("a name"),
+            created_at: Timestamp::UNIX_EPOCH,
+            versioning: Versioning::Off,
+            lock: false,
+            documents: BTreeMap::from_iter(documents),
+        }
+    }
+
+    fn key(project: &str, role: Role) -> Caller {
+        let key: KeyId = "MKAAAAAAAAAAAAAAAAAA".parse().expect("an id");
+        let project = project.parse().expect("a name");
+        Caller::Key(Principal { key, project, role, attempt: None, replica: None })
+    }
+
+    fn may(caller: &Caller, action: Action, bucket: &Bucket) -> bool {
+        let call = Call { caller, facts: &NoFacts, expected_owner: None };
+        is_allowed(call, action, bucket, Some("k"), None).expect("a decision")
+    }
+
+    #[test]
+    fn both_tables_of_needs_agree() {
+        for action in Action::ALL {
+            let role = match Needs::of(action.name).right {
+                Right::Read => auth::Action::Read,
+                Right::Write => auth::Action::WriteData,
+                Right::Administer => auth::Action::Administer,
+            };
+            assert_eq!(action.needs, role, "{}", action.name);
+        }
+    }
+
+    #[test]
+    fn roles_decide_in_ones_own_project() {
+        let plain = bucket(&[]);
+        assert!(may(&key("main", Role::Member), Action::PUT, &plain));
+        assert!(may(&key("main", Role::Viewer), Action::GET, &plain));
+        assert!(!may(&key("main", Role::Viewer), Action::PUT, &plain));
+        assert!(!may(&key("main", Role::Invoker), Action::GET, &plain));
+        assert!(!may(&key("main", Role::Member), Action::BYPASS, &plain));
+        assert!(!may(&key("other", Role::Admin), Action::GET, &plain));
+        assert!(!may(&Caller::Anonymous, Action::GET, &plain));
+    }
+
+    #[test]
+    fn policies_open_and_close() {
+        let open = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*",
+            "Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"}]}"#;
+        let open = bucket(&[(Kind::Policy, open)]);
+        assert!(may(&Caller::Anonymous, Action::GET, &open));
+        assert!(may(&key("other", Role::Viewer), Action::GET, &open));
+        assert!(!may(&Caller::Anonymous, Action::PUT, &open));
+        let closed = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*",
+            "Action":"s3:PutObject","Resource":"arn:aws:s3:::b/*"}]}"#;
+        let closed = bucket(&[(Kind::Policy, closed)]);
+        assert!(!may(&key("main", Role::Admin), Action::PUT, &closed));
+        assert!(may(&key("main", Role::Admin), Action::GET, &closed));
+    }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use muonic_policy::tags::Of as TagsOf;
 use muonic_ports::object_store::{LockGuard, ObjectChange, ObjectVersion, Retention, VersionId};
 
 use super::access::{self, Action, Call};
-use super::objects::{OBJECT_TAGS_MAX, check_tags};
-use super::{Buckets, Error, Result};
+use super::objects::check_tags;
+use super::{Buckets, Error, Result, check_key};
 
 type Of<'a> = (&'a str, &'a str);
 
@@ -29,7 +30,7 @@ impl Buckets {
         version: Option<&VersionId>,
         tags: BTreeMap<String, String>,
     ) -> Result<ObjectVersion> {
-        check_tags(&tags, OBJECT_TAGS_MAX)?;
+        check_tags(TagsOf::Object, &tags)?;
         let action = if tags.is_empty() {
             of_version(version, Action::DELETE_TAGS, Action::DELETE_VERSION_TAGS)
         } else {
@@ -96,7 +97,14 @@ impl Buckets {
         version: Option<&VersionId>,
         change: ObjectChange,
     ) -> Result<ObjectVersion> {
-        let bucket = self.open(call, action, of.0, Some(of.1)).await?;
+        check_key(of.1)?;
+        let bucket = self.bucket(call, of.0).await?;
+        if access::is_plain(call, &bucket) {
+            access::authorise(call, action, &bucket, Some(of.1), None)?;
+        } else {
+            // Its tags and its owner count.
+            self.find_in(call, action, &bucket, of.1, version).await?;
+        }
         Ok(self.store.change(&bucket.name, of.1, version, change).await?)
     }
 }

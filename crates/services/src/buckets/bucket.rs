@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use muonic_policy::ownership::{ObjectOwnership, OwnershipControls};
+use muonic_policy::public_access::PublicAccessBlock;
 use muonic_ports::object_store::{self, Bucket, BucketChange, Error as StoreError, Versioning};
 use muonic_types::ProjectId;
 
 use super::access::{self, Action, Call, Caller};
-use super::config::Kind;
-use super::objects::AclWanted;
-use super::{Buckets, Result, check_bucket_name};
+use super::acl::AclWanted;
+use super::config::{Kind, render};
+use super::{Buckets, Error, Result, check_bucket_name};
 use crate::auth;
 
 /// A bucket to be.
@@ -31,14 +33,18 @@ impl Buckets {
         let project = signed(call, Action::CREATE_BUCKET)?;
         check_bucket_name(&new.name)?;
         let mut documents = BTreeMap::new();
-        if let Some(acl) = new.acl.document(project.as_str(), project.as_str())? {
+        let mut ownership = ObjectOwnership::ObjectWriter;
+        if let Some(named) = new.ownership {
+            ownership = ObjectOwnership::parse(&named)?;
+            let controls = OwnershipControls { version: 1, object_ownership: ownership };
+            documents.insert(Kind::Ownership.name().to_owned(), render(&controls)?);
+        }
+        let block = PublicAccessBlock::all(false);
+        if let Some(acl) = new.acl.document(project.as_str(), project.as_str(), ownership, block)? {
             documents.insert(Kind::Acl.name().to_owned(), acl);
         }
-        if let Some(ownership) = new.ownership {
-            documents.insert(Kind::Ownership.name().to_owned(), ownership);
-        }
         if let Some(location) = new.location {
-            documents.insert(Kind::Location.name().to_owned(), location);
+            documents.insert(Kind::Location.name().to_owned(), render(&location)?);
         }
         let (name, lock, acl) = (new.name.clone(), new.lock, documents.get(Kind::Acl.name()).cloned());
         let at = self.clock.now();
@@ -92,7 +98,7 @@ fn signed(call: Call<'_>, action: Action) -> Result<&ProjectId> {
     match call.caller {
         Caller::Anonymous => Err(access::denied(call, action, "*")),
         Caller::Key(principal) => {
-            auth::authorise(principal, action.needs)?;
+            auth::authorise(principal, action.needs).map_err(|e| Error::Denied(e.message))?;
             Ok(&principal.project)
         }
     }

@@ -1,17 +1,21 @@
 //! What a bucket's owner has set about it: documents that the store keeps by
 //! name and does not look into.
 
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muonic_policy::cors::Cors;
+use muonic_policy::iam::Policy;
+use muonic_policy::ownership::{ObjectOwnership, OwnershipControls};
+use muonic_policy::tags::Of;
 use muonic_ports::object_store::{Bucket, BucketChange, NewEncryption, Retention, RetentionMode};
 use muonic_types::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::access::{Action, Call};
-use super::objects::{BUCKET_TAGS_MAX, check_tags};
+use super::access::{self, Action, Call};
+use super::acl::{block_of, bucket_acl, ownership_of};
+use super::objects::check_tags;
 use super::{Buckets, Error, Result};
 
 /// The kinds of documents.
@@ -111,47 +115,94 @@ pub struct EncryptionRule {
 }
 
 impl Buckets {
-    /// A document as it is kept; `None` where there is none.
-    pub async fn document(&self, call: Call<'_>, bucket: &str, kind: Kind) -> Result<(Bucket, Option<String>)> {
-        let mut bucket = Arc::unwrap_or_clone(self.open(call, kind.actions().0, bucket, None).await?);
-        let document = bucket.documents.remove(kind.name());
-        Ok((bucket, document))
+    /// A document of a kind; `NoDocument` where there is none.
+    pub async fn document<T: DeserializeOwned>(&self, call: Call<'_>, bucket: &str, kind: Kind) -> Result<T> {
+        let bucket = self.open(call, kind.actions().0, bucket, None).await?;
+        match bucket.documents.get(kind.name()) {
+            Some(document) => parse(document, kind),
+            None => Err(Error::NoDocument(kind)),
+        }
     }
 
-    /// Sets a document that its door has checked, or removes it.
-    pub async fn set_document(
+    /// Sets a document that has been checked, or removes it.
+    pub async fn set_document<T: Serialize + Sync>(
         &self,
         call: Call<'_>,
         bucket: &str,
         kind: Kind,
-        document: Option<String>,
-    ) -> Result<Bucket> {
+        value: Option<&T>,
+    ) -> Result<()> {
         let bucket = self.open(call, kind.actions().1, bucket, None).await?;
-        let change = BucketChange::Document(kind.name().to_owned(), document);
-        Ok(self.store.bucket_change(&bucket.name, change).await?)
+        self.keep(&bucket, kind, value.map(render).transpose()?).await
     }
 
-    pub async fn bucket_tags(&self, call: Call<'_>, bucket: &str) -> Result<BTreeMap<String, String>> {
-        match self.document(call, bucket, Kind::Tags).await?.1 {
-            Some(document) => parse(&document, Kind::Tags),
-            None => Err(Error::NoDocument(Kind::Tags)),
-        }
+    pub async fn remove_document(&self, call: Call<'_>, bucket: &str, kind: Kind) -> Result<()> {
+        let action = if kind == Kind::Policy { Action::DELETE_POLICY } else { kind.actions().1 };
+        let bucket = self.open(call, action, bucket, None).await?;
+        self.keep(&bucket, kind, None).await
+    }
+
+    pub(super) async fn keep(&self, bucket: &Bucket, kind: Kind, document: Option<String>) -> Result<()> {
+        let change = BucketChange::Document(kind.name().to_owned(), document);
+        self.store.bucket_change(&bucket.name, change).await?;
+        Ok(())
     }
 
     /// No tags removes them.
-    pub async fn set_bucket_tags(&self, call: Call<'_>, bucket: &str, tags: BTreeMap<String, String>) -> Result<()> {
-        check_tags(&tags, BUCKET_TAGS_MAX)?;
-        let document = if tags.is_empty() { None } else { Some(render(&tags)?) };
-        self.set_document(call, bucket, Kind::Tags, document).await.map(drop)
+    pub async fn set_bucket_tags(&self, call: Call<'_>, bucket: &str, tags: &BTreeMap<String, String>) -> Result<()> {
+        check_tags(Of::Bucket, tags)?;
+        self.set_document(call, bucket, Kind::Tags, Some(tags).filter(|tags| !tags.is_empty())).await
+    }
+
+    /// The text as it was put.
+    pub async fn policy(&self, call: Call<'_>, bucket: &str) -> Result<String> {
+        let mut bucket = self.open(call, Action::GET_POLICY, bucket, None).await?;
+        bucket.documents.remove(Kind::Policy.name()).ok_or(Error::NoDocument(Kind::Policy))
+    }
+
+    pub async fn set_policy(&self, call: Call<'_>, bucket: &str, text: String) -> Result<()> {
+        let bucket = self.open(call, Action::PUT_POLICY, bucket, None).await?;
+        let policy = Policy::parse(&text, &bucket.name)?;
+        // A deny that depends on what no request carries would deny nothing.
+        if let Some(key) = policy.condition_keys().into_iter().find(|key| !access::is_known_key(key)) {
+            return Err(Error::NotImplemented(format!("the condition key {key} in bucket policies")));
+        }
+        block_of(&bucket)?.check_policy(&policy)?;
+        self.keep(&bucket, Kind::Policy, Some(text)).await
+    }
+
+    /// Whether its policy or its access list lets everybody in.
+    pub async fn is_public(&self, call: Call<'_>, bucket: &str) -> Result<bool> {
+        let bucket = self.open(call, Action::GET_POLICY_STATUS, bucket, None).await?;
+        let policy = bucket.documents.get(Kind::Policy.name());
+        let policy = policy.map(|text| Policy::parse(text, &bucket.name)).transpose().map_err(access::unreadable)?;
+        let block = block_of(&bucket)?;
+        let by_policy = policy.is_some_and(|policy| policy.is_public()) && !block.restrict_public_buckets;
+        let by_acl = ownership_of(&bucket)?.acls_enabled() && bucket_acl(&bucket)?.is_public();
+        Ok(by_policy || by_acl && !block.ignore_public_acls)
+    }
+
+    pub async fn set_ownership(&self, call: Call<'_>, bucket: &str, ownership: ObjectOwnership) -> Result<()> {
+        let bucket = self.open(call, Action::PUT_OWNERSHIP, bucket, None).await?;
+        ownership.check_bucket_acl(&bucket_acl(&bucket)?)?;
+        let controls = OwnershipControls { version: 1, object_ownership: ownership };
+        self.keep(&bucket, Kind::Ownership, Some(render(&controls)?)).await
+    }
+
+    /// For browsers, who ask without a signature; `None` where the bucket or
+    /// its rules are not there.
+    pub async fn cors(&self, bucket: &str) -> Result<Option<Cors>> {
+        let Some(bucket) = self.store.bucket(bucket).await? else { return Ok(None) };
+        bucket.documents.get(Kind::Cors.name()).map(|document| parse(document, Kind::Cors)).transpose()
     }
 
     /// `NoDocument` unless the bucket's versions may be locked.
     pub async fn lock_rule(&self, call: Call<'_>, bucket: &str) -> Result<Option<LockRule>> {
-        let (bucket, document) = self.document(call, bucket, Kind::Lock).await?;
+        let bucket = self.open(call, Action::GET_LOCK, bucket, None).await?;
         if !bucket.lock {
             return Err(Error::NoDocument(Kind::Lock));
         }
-        document.map(|document| parse(&document, Kind::Lock)).transpose()
+        bucket.documents.get(Kind::Lock.name()).map(|document| parse(document, Kind::Lock)).transpose()
     }
 
     /// Allows locks where they were not, if versioning is on.
@@ -163,14 +214,11 @@ impl Buckets {
         if !bucket.lock {
             self.store.bucket_change(&bucket.name, BucketChange::Lock).await?;
         }
-        let document = rule.as_ref().map(render).transpose()?;
-        let change = BucketChange::Document(Kind::Lock.name().to_owned(), document);
-        self.store.bucket_change(&bucket.name, change).await?;
-        Ok(())
+        self.keep(&bucket, Kind::Lock, rule.as_ref().map(render).transpose()?).await
     }
 }
 
-pub fn parse<T: for<'de> Deserialize<'de>>(document: &str, kind: Kind) -> Result<T> {
+pub fn parse<T: DeserializeOwned>(document: &str, kind: Kind) -> Result<T> {
     serde_json::from_str(document).map_err(|e| {
         muonic_ports::Error::internal(format!("the {} of a bucket cannot be read", kind.title()), e).into()
     })

@@ -49,18 +49,15 @@ pub enum Error {
     /// A document that does not hold; a sentence.
     #[error("{0}")]
     Malformed(String),
-    #[error("{0}")]
-    InvalidTag(String),
+    /// What the rules for documents and requests about buckets refuse.
+    #[error(transparent)]
+    Policy(muonic_policy::Error),
+    #[error("there is no account with the e-mail address '{0}'; name its canonical id")]
+    UnknownEmail(String),
     #[error("not implemented: {0}")]
     NotImplemented(String),
     #[error(transparent)]
     Store(#[from] object_store::Error),
-}
-
-impl From<crate::Error> for Error {
-    fn from(error: crate::Error) -> Self {
-        Self::Denied(error.message)
-    }
 }
 
 impl From<muonic_ports::Error> for Error {

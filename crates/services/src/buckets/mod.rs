@@ -10,6 +10,7 @@
 //!   list the bucket.
 
 pub mod access;
+mod acl;
 mod attributes;
 mod bucket;
 mod conditions;
@@ -26,11 +27,12 @@ use muonic_ports::object_store::{Bucket, Error as StoreError, ObjectVersion, Ver
 use muonic_ports::{Clock, ObjectStore};
 
 pub use access::{Action, Call, Caller, Facts, NoFacts, canonical_id};
+pub use acl::AclWanted;
 pub use bucket::NewBucket;
 pub use conditions::Conditions;
 pub use copy::{Copy, PartCopy, Source};
 pub use error::{Error, Result};
-pub use objects::{AclWanted, Draft, Removing, check_customer_key};
+pub use objects::{Draft, Removing, check_customer_key};
 pub use uploads::{Completion, PartUpload};
 
 /// Longest key, in bytes of UTF-8.
@@ -74,18 +76,37 @@ impl Buckets {
     ) -> Result<(Arc<Bucket>, ObjectVersion)> {
         check_key(key)?;
         let bucket = self.bucket(call, bucket).await?;
-        let found = self.store.get(&bucket.name, key, version).await?;
-        access::authorise(call, action, &bucket, Some(key), found.as_ref())?;
-        let Some(object) = found else {
-            // Who may not list must not learn which keys there are.
-            access::authorise(call, Action::LIST, &bucket, None, None)?;
-            return Err(if version.is_some() { StoreError::NoSuchVersion } else { StoreError::NoSuchKey }.into());
-        };
-        if object.is_delete_marker {
-            let ObjectVersion { version: id, modified_at, .. } = object;
-            return Err(Error::DeleteMarker { version: id, modified_at, is_named: version.is_some() });
-        }
+        let object = self.find_in(call, action, &bucket, key, version).await?;
         Ok((bucket, object))
+    }
+
+    async fn find_in(
+        &self,
+        call: Call<'_>,
+        action: Action,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<&VersionId>,
+    ) -> Result<ObjectVersion> {
+        match self.store.get(&bucket.name, key, version).await? {
+            Some(object) if !object.is_delete_marker => {
+                access::authorise(call, action, bucket, Some(key), Some(&object))?;
+                Ok(object)
+            }
+            marker => {
+                // Who may not list must not learn which keys there are.
+                if !access::is_allowed(call, Action::LIST, bucket, None, None)? {
+                    return Err(access::denied(call, action, &bucket.name));
+                }
+                Err(match marker {
+                    Some(ObjectVersion { version: id, modified_at, .. }) => {
+                        Error::DeleteMarker { version: id, modified_at, is_named: version.is_some() }
+                    }
+                    None if version.is_some() => StoreError::NoSuchVersion.into(),
+                    None => StoreError::NoSuchKey.into(),
+                })
+            }
+        }
     }
 }
 

@@ -3,38 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use muonic_policy::tags::{self, Of};
 use muonic_ports::object_store::{
     Bucket, ByteStream, CustomerKey, Deleted, Encryption, Error as StoreError, LockGuard, NewEncryption, NewObject,
     ObjectVersion, Part, Precondition, Removal, Target, Verify, VersionId,
 };
 
 use super::access::{self, Action, Call};
+use super::acl::{AclWanted, block_of, ownership_of};
 use super::{Buckets, Conditions, Error, Result, check_key, config};
-
-/// Access lists as a request asks for them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AclWanted {
-    /// One of S3's canned lists.
-    pub canned: Option<String>,
-    /// Grantees by permission (`READ`, `FULL_CONTROL`), as the headers say.
-    pub grants: Vec<(&'static str, String)>,
-}
-
-impl AclWanted {
-    pub fn is_asked(&self) -> bool {
-        self.canned.is_some() || !self.grants.is_empty()
-    }
-
-    /// The document to keep; `None` is private.
-    pub(super) fn document(&self, _owner: &str, _bucket_owner: &str) -> Result<Option<String>> {
-        match self.canned.as_deref() {
-            None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") if self.grants.is_empty() => {
-                Ok(None)
-            }
-            _ => Err(Error::NotImplemented("access lists other than private".to_owned())),
-        }
-    }
-}
 
 /// An object to be, as a request describes it.
 #[derive(Debug, Clone, Default)]
@@ -158,7 +135,7 @@ impl Buckets {
         let Draft { mut new, encryption, acl } = draft;
         let may = |action| access::authorise(call, action, bucket, Some(key), None);
         if !new.tags.is_empty() {
-            check_tags(&new.tags, OBJECT_TAGS_MAX)?;
+            check_tags(Of::Object, &new.tags)?;
             may(Action::PUT_TAGS)?;
         }
         if new.retention.is_some() || new.legal_hold {
@@ -178,11 +155,11 @@ impl Buckets {
         if new.retention.is_none() && bucket.lock {
             new.retention = config::default_retention(bucket, self.clock.now())?;
         }
-        if acl.is_asked() {
-            may(Action::PUT_ACL)?;
+        let is_acl_asked = acl.is_asked();
+        new.owner = acl.owner_of_new(call, bucket)?;
+        if is_acl_asked {
+            new.acl = acl.document(&new.owner, bucket.project.as_str(), ownership_of(bucket)?, block_of(bucket)?)?;
         }
-        new.owner = call.caller.owner();
-        new.acl = acl.document(&new.owner, bucket.project.as_str())?;
         new.encryption = match encryption {
             Some(encryption) => encryption,
             None => config::default_encryption(bucket)?,
@@ -208,41 +185,8 @@ pub fn check_customer_key(encryption: &Encryption, md5: Option<&str>) -> Result<
     Err(StoreError::CustomerKey(refused).into())
 }
 
-pub const OBJECT_TAGS_MAX: usize = 10;
-pub const BUCKET_TAGS_MAX: usize = 50;
-
 /// S3's rules for tags.
-pub fn check_tags(tags: &BTreeMap<String, String>, max: usize) -> Result<()> {
-    if tags.len() > max {
-        return Err(Error::InvalidTag(format!("there are {} tags, at most {max} are allowed", tags.len())));
-    }
-    for (key, value) in tags {
-        if !(1..=128).contains(&key.chars().count()) {
-            return Err(Error::InvalidTag("the key of a tag has 1 to 128 characters".to_owned()));
-        }
-        if value.chars().count() > 256 {
-            return Err(Error::InvalidTag(format!("the value of tag '{key}' has more than 256 characters")));
-        }
-        if key.starts_with("aws:") {
-            return Err(Error::InvalidTag(format!("'{key}': keys that begin with aws: are reserved")));
-        }
-    }
+pub(super) fn check_tags(of: Of, tags: &BTreeMap<String, String>) -> Result<()> {
+    tags::set(of, tags.iter().map(|(key, value)| (key.clone(), value.clone())))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_bounded() {
-        let tags = |n: usize| (0..n).map(|i| (format!("k{i}"), String::new())).collect::<BTreeMap<_, _>>();
-        assert!(check_tags(&tags(10), OBJECT_TAGS_MAX).is_ok());
-        assert!(check_tags(&tags(11), OBJECT_TAGS_MAX).is_err());
-        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        assert!(check_tags(&one(&"é".repeat(128), &"é".repeat(256)), 1).is_ok());
-        for (key, value) in [("", "v"), (&*"k".repeat(129), ""), ("k", &*"v".repeat(257)), ("aws:k", "")] {
-            assert!(check_tags(&one(key, value), 1).is_err(), "{key}");
-        }
-    }
 }
