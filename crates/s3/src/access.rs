@@ -23,7 +23,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    fn find(&self, access_key: &str) -> S3Result<(Principal, String)> {
+    pub(crate) fn find(&self, access_key: &str) -> S3Result<(Principal, String)> {
         access_key
             .parse::<KeyId>()
             .ok()

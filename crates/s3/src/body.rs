@@ -13,6 +13,7 @@ use s3s::dto::StreamingBlob;
 use s3s::{Body, S3Error, StdError, s3_error};
 
 use crate::errors::custom;
+use crate::post::refused;
 
 /// A client that sends nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
@@ -68,6 +69,9 @@ pub(crate) fn broken(error: &(dyn std::error::Error + 'static)) -> S3Error {
     while let Some(e) = source {
         if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
             return s3_error!(RequestTimeout, "no bytes came for a minute");
+        }
+        if let Some(refused) = refused(e) {
+            return refused;
         }
         texts.push(e.to_string());
         // The source of an `io::Error` made of another is that one's source.

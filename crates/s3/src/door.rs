@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use crate::errors::{FAULT, not_implemented};
 use crate::ops::Ops;
 use crate::screen::screen;
 use crate::sums::{Declared, Verdict, checked};
+use crate::{cors, form, post};
 
 /// Largest XML body: a thousand keys of the greatest length, escaped.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -31,6 +33,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 #[derive(Clone)]
 pub struct Door {
     s3: S3Service,
+    access: Access,
     requests: Arc<AtomicU64>,
 }
 
@@ -42,17 +45,22 @@ impl Door {
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let access = Access { auth, buckets };
         builder.set_auth(access.clone());
-        builder.set_access(access);
+        builder.set_access(access.clone());
         let started = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
-        Self { s3: builder.build(), requests: Arc::new(AtomicU64::new(started)) }
+        Self { s3: builder.build(), access, requests: Arc::new(AtomicU64::new(started)) }
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut response = match self.pass(request).await {
+        let (parts, incoming) = request.into_parts();
+        let asked = cors::Asked::of(&parts);
+        let mut response = match self.pass(parts, incoming).await {
             Ok(response) => response?,
             Err(refused) => rendered(refused),
         };
+        if let Some(asked) = asked {
+            asked.tell(&self.access.buckets, &mut response).await;
+        }
         let id = format!("{id:016X}");
         if response.status().is_client_error() || response.status().is_server_error() {
             name_request(&mut response, &id);
@@ -63,9 +71,18 @@ impl Door {
         Ok(response)
     }
 
-    async fn pass(&self, request: Request<Incoming>) -> Result<Result<Response<Body>, HttpError>, S3Error> {
-        let (parts, incoming) = request.into_parts();
-        screen(&parts, Timestamp::now())?;
+    async fn pass(&self, parts: Parts, incoming: Incoming) -> Result<Result<Response<Body>, HttpError>, S3Error> {
+        let now = Timestamp::now();
+        if parts.method == Method::OPTIONS {
+            return Ok(Ok(cors::preflight(&self.access.buckets, &parts).await?));
+        }
+        screen(&parts, now)?;
+        if parts.method == Method::POST
+            && let Some(boundary) = parts.headers.get(CONTENT_TYPE).and_then(|v| form::boundary(v.to_str().ok()?))
+        {
+            // s3s would hold the file in memory.
+            return Ok(Ok(post::upload(&self.access, parts, pieces(incoming), &boundary?, now).await?));
+        }
         let method = parts.method.clone();
         let (body, verdict) = if takes_xml(&parts) && !incoming.is_end_stream() {
             if is_chunked(&parts.headers) {
@@ -84,7 +101,7 @@ impl Door {
 
 /// Whether s3s reads the body itself, as XML: all that is sent to a bucket, and
 /// what is sent to an object beside its bytes.
-fn takes_xml(parts: &http::request::Parts) -> bool {
+fn takes_xml(parts: &Parts) -> bool {
     let key = parts.uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
     match parts.method {
         Method::POST => true,

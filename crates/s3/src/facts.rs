@@ -23,6 +23,10 @@ pub(crate) fn split<T>(req: S3Request<T>) -> (Head, T, Option<TrailingHeaders>) 
 }
 
 impl Head {
+    pub fn new(caller: Caller, headers: HeaderMap, uri: Uri) -> Self {
+        Self { caller, headers, uri, peer: None }
+    }
+
     pub fn call(&self) -> Call<'_> {
         Call { caller: &self.caller, facts: self, expected_owner: self.text("x-amz-expected-bucket-owner") }
     }

@@ -15,12 +15,15 @@
 
 mod access;
 mod body;
+mod cors;
 mod dates;
 mod door;
 mod draft;
 mod errors;
 mod facts;
+mod form;
 mod ops;
+mod post;
 mod render;
 mod screen;
 mod sums;
