@@ -1,6 +1,8 @@
 //! Access lists: what a request asks for, what is kept, and the settings of a
 //! bucket that restrict them. `None` in the store is private.
 
+use std::sync::Arc;
+
 use muonic_policy::Error as PolicyError;
 use muonic_policy::acl::{Acl, CannedAcl, Grant, Grantee, Group, Permission};
 use muonic_policy::ownership::{ObjectOwnership, OwnershipControls};
@@ -131,7 +133,7 @@ pub(super) fn block_of(bucket: &Bucket) -> Result<PublicAccessBlock> {
 }
 
 impl Buckets {
-    pub async fn acl(&self, call: Call<'_>, bucket: &str) -> Result<(Bucket, Acl)> {
+    pub async fn acl(&self, call: Call<'_>, bucket: &str) -> Result<(Arc<Bucket>, Acl)> {
         let bucket = self.open(call, Action::GET_BUCKET_ACL, bucket, None).await?;
         let acl = bucket_acl(&bucket)?;
         Ok((bucket, acl))
@@ -149,7 +151,7 @@ impl Buckets {
         call: Call<'_>,
         of: (&str, &str),
         version: Option<&VersionId>,
-    ) -> Result<(Bucket, ObjectVersion, Acl)> {
+    ) -> Result<(Arc<Bucket>, ObjectVersion, Acl)> {
         let action = if version.is_some() { Action::GET_VERSION_ACL } else { Action::GET_ACL };
         let (bucket, object) = self.find(call, action, of, version).await?;
         let acl = object_acl(&object)?;

@@ -156,8 +156,8 @@ impl Buckets {
 
     /// The text as it was put.
     pub async fn policy(&self, call: Call<'_>, bucket: &str) -> Result<String> {
-        let mut bucket = self.open(call, Action::GET_POLICY, bucket, None).await?;
-        bucket.documents.remove(Kind::Policy.name()).ok_or(Error::NoDocument(Kind::Policy))
+        let bucket = self.open(call, Action::GET_POLICY, bucket, None).await?;
+        bucket.documents.get(Kind::Policy.name()).cloned().ok_or(Error::NoDocument(Kind::Policy))
     }
 
     pub async fn set_policy(&self, call: Call<'_>, bucket: &str, text: String) -> Result<()> {
