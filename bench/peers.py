@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from measure import ROOT
@@ -34,7 +35,7 @@ class Peer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / self.name
-        self.port = free_port()
+        self.port = 0
         self.process: subprocess.Popen | None = None
 
     @property
@@ -50,7 +51,20 @@ class Peer:
         raise NotImplementedError(self.name)
 
     def start(self) -> None:
-        self.folder.mkdir(parents=True)
+        """Starts it, on other ports where another program took one meanwhile."""
+        for tries_left in (2, 1, 0):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            self.port = free_port()
+            try:
+                self.start_once()
+                return
+            except RuntimeError:
+                self.stop()
+                if not tries_left:
+                    raise
+
+    def start_once(self) -> None:
         with open(self.folder.parent / f"{self.name}.log", "wb") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -59,12 +73,17 @@ class Peer:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended at once; its output is in {log.name}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            if self.ready():
                 return
-            except OSError:
-                time.sleep(0.02)
+            time.sleep(0.05)
         raise RuntimeError(f"{self.name} was not ready after {READY_TIMEOUT_S} s")
+
+    def ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
 
     def stop(self) -> None:
         if self.process is None:
@@ -96,7 +115,8 @@ class SeaweedFS(Peer):
         config.write_text(json.dumps({"identities": [{"name": "bench", "credentials": keys, "actions": ["Admin"]}]}))
         data = self.folder / "data"
         data.mkdir()
-        ports = {"master": free_port(), "volume": free_port(), "filer": free_port()}
+        self.master = free_port()
+        ports = {"master": self.master, "volume": free_port(), "filer": free_port()}
         # Beside each port it would take the one 10,000 above for gRPC.
         grpc = [f"-{name}.port.grpc={free_port()}" for name in (*ports, "s3")]
         return [
@@ -105,10 +125,14 @@ class SeaweedFS(Peer):
             *["-master.volumeSizeLimitMB=1024", "-volume.max=100"],
         ]
 
-    def start(self) -> None:
-        super().start()
-        # The S3 port opens before the volume server has told the master of itself.
-        time.sleep(8)
+    def ready(self) -> bool:
+        """Its S3 port opens before the volume server has told the master of itself."""
+        status = f"http://127.0.0.1:{self.master}/dir/status"
+        try:
+            with urllib.request.urlopen(status, timeout=1) as answer:
+                return b"DataNodes" in answer.read() and super().ready()
+        except OSError:
+            return False
 
 
 class Rclone(Peer):

@@ -144,8 +144,8 @@ def open_peers(bench: Bench) -> list[Peer]:
                 peer.start()
                 started.append(peer)
                 continue
-            except Exception as error:  # noqa: BLE001 (whatever it is, the others are measured)
-                why = str(error).splitlines()[0]
+            except Exception as error:  # (whatever it is, the others are measured)
+                why = " ".join(str(error).split())[:300]
                 peer.stop()
         note(f"{peer.name} is left out: {why}")
     return started
@@ -160,7 +160,13 @@ def prepare(peer: Peer) -> None:
             for n in range(count):
                 (peer.files / prefix / f"{n:08}").write_bytes(os.urandom(size))
         return
-    generate(peer, "bucket")
+    # It may take its first bucket a little later than its first connection.
+    for tries_left in (4, 3, 2, 1, 0):
+        if attempt(peer, "bucket") is not None:
+            break
+        if not tries_left:
+            raise RuntimeError(f"{peer.name} makes no bucket")
+        time.sleep(1)
     for prefix, size, count in sets:
         put = ["--prefix", prefix, "--size", str(size), "--keys", str(count), "--count", str(count)]
         # SeaweedFS refuses some of the first writes, while it makes its volumes.
