@@ -4,7 +4,6 @@ All servers are up during the whole run; in every phase they take turns. Rows
 whose baseline is a limit of the machine say so in `baseline is`.
 """
 
-import hashlib
 import json
 import os
 import statistics
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from limits import LIMITS, append_limit
 from measure import ROOT, Bench, Row, Server
 from peers import Nginx, Peer, Rclone, SeaweedFS
 
@@ -243,49 +243,14 @@ def cpu_seconds(peer: Peer) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def md5_rate(_: Path) -> float:
-    data = os.urandom(LARGE)
-    began = time.perf_counter()
-    hashlib.md5(data, usedforsecurity=False).digest()
-    return LARGE / (time.perf_counter() - began) / 1e6
-
-
-def write_rate(folder: Path) -> float:
-    data, path = os.urandom(LARGE), folder / "limit"
-    began = time.perf_counter()
-    with open(path, "wb", buffering=0) as file:
-        for _ in range(4):
-            file.write(data)
-        os.fdatasync(file.fileno())
-    took = time.perf_counter() - began
-    path.unlink()
-    return 4 * LARGE / took / 1e6
-
-
-LIMITS = {"MD5 on one core": md5_rate, "write and fdatasync": write_rate}
-
-
-def append_limit(folder: Path, records: int = 16, syncs: int = 200) -> list[Row]:
-    """Appends of 4 KiB to one file, with one sync for every 16."""
-    data, path = os.urandom(SMALL), folder / "limit"
-    with open(path, "wb", buffering=0) as file:
-        began = time.perf_counter()
-        for _ in range(syncs):
-            for _ in range(records):
-                file.write(data)
-            os.fdatasync(file.fileno())
-        took = time.perf_counter() - began
-    path.unlink()
-    return [Row("limit: appends of 4 KiB, 16 a sync", None, records * syncs / took, "/s", "this machine")]
-
-
 def memory(peer: Peer) -> list[Row]:
     """The most that the server held while 64 streams of 1 GiB were under way."""
     rows = []
     for work in ("put", "get"):
         if work == "get":
             # One object for all to read.
-            if attempt(peer, "put", "--prefix", "giant/", "--size", str(STREAM_BYTES), "--keys", "1", "--count", "1") is None:
+            one = ["--prefix", "giant/", "--size", str(STREAM_BYTES), "--keys", "1", "--count", "1"]
+            if attempt(peer, "put", *one) is None:
                 continue
         for pid in peer.pids():
             Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
@@ -305,11 +270,11 @@ def growth(bench: Bench, peer: Peer) -> list[Row]:
         return []
 
     def measured(prefix: str, keys: int) -> list[float] | None:
-        fill = attempt(peer, "put", "--prefix", prefix, "--size", "16", "--keys", str(keys), "--count", str(keys), "--connections", "32")
+        fill = attempt(peer, "put", "--prefix", prefix, "--size", "16", "--keys", str(keys), "--count", str(keys))
         read = attempt(peer, "get", "--prefix", prefix, "--keys", str(keys), "--scatter", "--connections", "1",
                        "--seconds", str(bench.phase_s))  # fmt: skip
-        middle = f"{prefix}{keys // 2:08}"
-        pages = attempt(peer, "list", "--prefix", prefix, "--start-after", middle, "--pages", "1", "--seconds", str(bench.phase_s))
+        page = ["--start-after", f"{prefix}{keys // 2:08}", "--pages", "1", "--seconds", str(bench.phase_s)]
+        pages = attempt(peer, "list", "--prefix", prefix, *page)
         return None if None in (fill, read, pages) else [read["p50_us"], pages["p50_us"]]
 
     small, large = measured("few/", few), measured("many/", many)
