@@ -227,6 +227,8 @@ def compare(bench: Bench, peers: list[Peer], phase: Phase) -> list[Row]:
         others = [(p.name, medians[p.name]) for p in peers if not isinstance(p, Muonic) and p.name in medians]
         others += [(phase.limit, statistics.median(limits))] if phase.limit else []
         rows += [Row(title, medians.get(ours), value, phase.unit, name, phase.aim) for name, value in others]
+        if not others:
+            rows.append(Row(title, medians.get(ours), None, phase.unit, "", phase.aim))
         for name in (n for n, _ in others if n in cpu):
             mine = statistics.median(cpu[ours]) if ours in medians else None
             unit = "us/MiB" if phase.unit in ("MB/s", "ms") else "us"
