@@ -1,0 +1,27 @@
+//! External stores behind the port: a bucket whose objects lie in S3, Google
+//! Cloud Storage, Azure, HDFS or a local folder.
+//!
+//! [`Mounts`] wraps the embedded store: it sends what concerns a mounted
+//! bucket to the bucket's [`Remote`], and all else through. The record of a
+//! mount is a document of the bucket, with its secrets sealed.
+
+mod backend;
+mod body;
+mod failure;
+mod headers;
+mod list;
+mod mounts;
+mod options;
+mod record;
+mod remote;
+mod seal;
+mod sums;
+
+pub use mounts::{MountError, Mounts};
+pub use options::{InvalidMount, MountSpec};
+pub use record::DOCUMENT;
+pub use remote::Remote;
+pub use seal::{MasterSealer, SealError, Sealer};
+
+/// What the bodies of all uploads under way may take, in MiB.
+pub(crate) const MEMORY_MIB: usize = 256;
