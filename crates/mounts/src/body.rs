@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded_and_given_back() {
         let memory = Memory::new(4);
-        let many = || body(vec![vec![0; 1 << 20]; 8]);
+        let many = || body(vec![vec![0; 1 << 20]; 16]);
         let mut one = Incoming::new(many(), &BTreeSet::new(), memory.clone(), 4 << 20);
         one.take(3 << 20).await.expect("within what is there");
         let mut greedy = Incoming::new(many(), &BTreeSet::new(), memory.clone(), 2 << 20);

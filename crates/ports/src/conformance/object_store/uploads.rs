@@ -10,9 +10,9 @@ use crate::object_store::*;
 
 const MIN: usize = 5 << 20;
 
-pub(super) async fn all(store: &dyn ObjectStore) {
+pub(super) async fn all(store: &dyn ObjectStore, gaps: bool) {
     becomes_one_object(store).await;
-    refuses_wrong_lists(store).await;
+    refuses_wrong_lists(store, gaps).await;
     goes_when_aborted(store).await;
 }
 
@@ -56,7 +56,7 @@ async fn becomes_one_object(store: &dyn ObjectStore) {
     assert!(matches!(store.upload(BUCKET, "parts", &upload.id).await, Err(Error::NoSuchUpload)));
 }
 
-async fn refuses_wrong_lists(store: &dyn ObjectStore) {
+async fn refuses_wrong_lists(store: &dyn ObjectStore, gaps: bool) {
     let upload = store.upload_create(target("wrong"), owned()).await.expect("an upload");
     let small = part(store, &upload, 1, &noise(1, 100)).await;
     let last = part(store, &upload, 3, &noise(2, 100)).await;
@@ -69,8 +69,15 @@ async fn refuses_wrong_lists(store: &dyn ObjectStore) {
     assert!(matches!(refused, Err(Error::PartTooSmall { .. })), "{refused:?}");
     assert!(latest(store, "wrong").await.is_none());
     // It is still open, and a part that is not listed does not count.
-    let object = complete(store, &upload, vec![named(&last)]).await.expect("completed");
-    assert!(whole(store, &object).await == noise(2, 100));
+    if gaps {
+        let object = complete(store, &upload, vec![named(&last)]).await.expect("completed");
+        assert!(whole(store, &object).await == noise(2, 100));
+    } else {
+        let refused = complete(store, &upload, vec![named(&last)]).await;
+        assert!(matches!(refused, Err(Error::NotSupported(_))), "{refused:?}");
+        let object = complete(store, &upload, vec![named(&small)]).await.expect("completed");
+        assert!(whole(store, &object).await == noise(1, 100));
+    }
 }
 
 async fn goes_when_aborted(store: &dyn ObjectStore) {
