@@ -18,6 +18,7 @@ use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, Retry
 
 use crate::failure::Voice;
 use crate::options::{AzureAccess, Http, InvalidMount, MountSpec, Store};
+use crate::transport::Lenient;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
@@ -66,6 +67,8 @@ pub(crate) struct Backend {
     pub prefix: String,
     /// Conditions on writes hold.
     pub conditions: bool,
+    /// Pages come in the order of bytes.
+    pub ordered: bool,
     pub voice: Voice,
 }
 
@@ -92,6 +95,7 @@ impl Backend {
                     .with_conditional_put(put)
                     .with_disable_tagging(true)
                     .with_skip_signature(s3.key.is_none())
+                    .with_http_connector(Lenient)
                     .with_retry(retry())
                     .with_client_options(client(&s3.http)?);
                 if let Some(endpoint) = &s3.http.endpoint {
@@ -103,7 +107,11 @@ impl Backend {
                 if let Some(token) = &s3.session_token {
                     builder = builder.with_token(&token.0);
                 }
-                Self::cloud(Kind::S3, builder.build().map_err(wrong)?, s3.conditional_put == Some(true))
+                Self {
+                    conditions: s3.conditional_put == Some(true),
+                    ordered: s3.lists_by_bytes == Some(true),
+                    ..Self::cloud(Kind::S3, builder.build().map_err(wrong)?)
+                }
             }
             Store::Gcs(gcs) => {
                 let mut builder = GoogleCloudStorageBuilder::new()
@@ -120,7 +128,7 @@ impl Backend {
                         StaticCredentialProvider::new(GcpCredential { bearer: String::new() }),
                     )),
                 };
-                Self::cloud(Kind::Gcs, builder.build().map_err(wrong)?, true)
+                Self::cloud(Kind::Gcs, builder.build().map_err(wrong)?)
             }
             Store::Azure(azure) => {
                 let mut builder = MicrosoftAzureBuilder::new()
@@ -140,7 +148,7 @@ impl Backend {
                         builder.with_client_secret_authorization(id, &secret.0, tenant)
                     }
                 };
-                Self::cloud(Kind::Azure, builder.build().map_err(wrong)?, true)
+                Self::cloud(Kind::Azure, builder.build().map_err(wrong)?)
             }
             Store::Hdfs(hdfs) => Self::folders(
                 Kind::Hdfs,
@@ -162,9 +170,15 @@ impl Backend {
         Ok(Self { prefix: spec.prefix.clone(), voice, ..made })
     }
 
-    fn cloud<T: ObjectStore + MultipartStore + PaginatedListStore>(kind: Kind, store: T, conditions: bool) -> Self {
+    fn cloud<T: ObjectStore + MultipartStore + PaginatedListStore>(kind: Kind, store: T) -> Self {
         let store = Arc::new(store);
-        Self { multipart: Some(store.clone()), pages: Some(store.clone()), conditions, ..Self::folders(kind, store) }
+        Self {
+            multipart: Some(store.clone()),
+            pages: Some(store.clone()),
+            conditions: true,
+            ordered: true,
+            ..Self::folders(kind, store)
+        }
     }
 
     fn folders(kind: Kind, store: Arc<dyn ObjectStore>) -> Self {
@@ -176,6 +190,7 @@ impl Backend {
             folder: None,
             prefix: String::new(),
             conditions: false,
+            ordered: false,
             voice: Voice { place: String::new(), secrets: Vec::new() },
         }
     }

@@ -21,16 +21,7 @@ pub(crate) struct Voice {
 impl Voice {
     /// What the store said, shortened, for people.
     pub fn detail(&self, error: &object_store::Error) -> String {
-        let mut text = error.to_string();
-        // Some say the cause only in the next of the chain.
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            let more = inner.to_string();
-            if !text.contains(&more) {
-                text = format!("{text}: {more}");
-            }
-            cause = inner.source();
-        }
+        let text = chain(error);
         self.clean(&message(&text).unwrap_or(text))
     }
 
@@ -61,31 +52,36 @@ impl Voice {
     pub fn error(&self, error: object_store::Error) -> Error {
         use object_store::Error as E;
         let detail = self.detail(&error);
-        match &error {
-            E::NotFound { .. } => Error::Store(muonic_ports::Error::NotFound(format!(
-                "what the mount names is not in {}: {detail}; is the bucket or folder still there?",
-                self.place
-            ))),
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self
+        match (&error, status(&chain(&error))) {
+            (E::NotFound { .. }, _) | (E::Generic { .. }, Some(404)) => {
+                Error::Store(muonic_ports::Error::NotFound(format!(
+                    "what the mount names is not in {}: {detail}; is the bucket or folder still there?",
+                    self.place
+                )))
+            }
+            (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) | (E::Generic { .. }, Some(401 | 403)) => self
                 .unavailable(&format!("refuses the credentials of this mount ({detail}); mount it again with others")),
-            E::NotSupported { .. } | E::NotImplemented { .. } => {
+            (E::NotSupported { .. } | E::NotImplemented { .. }, _) | (E::Generic { .. }, Some(501)) => {
                 Error::NotSupported("this, in a mounted bucket of its kind")
             }
-            E::InvalidPath { .. } => Error::NotSupported("a key of this form in a mounted bucket"),
-            E::Precondition { .. } | E::AlreadyExists { .. } => Error::PreconditionFailed("the condition"),
-            _ => match disk_error(&error) {
-                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                    Error::Store(muonic_ports::Error::DiskFull)
-                }
-                Some(io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
-                    Error::Store(muonic_ports::Error::ReadOnly(format!("{} may not be changed: {detail}", self.place)))
-                }
-                Some(io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty) => {
-                    Error::NotSupported("a key that is also a folder of other keys, in a mounted folder")
-                }
-                Some(io::ErrorKind::InvalidFilename) => Error::NotSupported("a key this long in a mounted folder"),
-                _ => self.unavailable(&format!("cannot be reached or does not answer as it should: {detail}")),
-            },
+            (E::InvalidPath { .. }, _) => Error::NotSupported("a key of this form in a mounted bucket"),
+            (E::Precondition { .. } | E::AlreadyExists { .. }, _) => Error::PreconditionFailed("the condition"),
+            _ => self.of_disk(&error, &detail),
+        }
+    }
+
+    fn of_disk(&self, error: &object_store::Error, detail: &str) -> Error {
+        use io::ErrorKind as K;
+        match disk_error(error) {
+            Some(K::StorageFull | K::QuotaExceeded) => Error::Store(muonic_ports::Error::DiskFull),
+            Some(K::ReadOnlyFilesystem | K::PermissionDenied) => {
+                Error::Store(muonic_ports::Error::ReadOnly(format!("{} may not be changed: {detail}", self.place)))
+            }
+            Some(K::NotADirectory | K::IsADirectory | K::DirectoryNotEmpty) => {
+                Error::NotSupported("a key that is also a folder of other keys, in a mounted folder")
+            }
+            Some(K::InvalidFilename) => Error::NotSupported("a key this long in a mounted folder"),
+            _ => self.unavailable(&format!("cannot be reached or does not answer as it should: {detail}")),
         }
     }
 
@@ -93,6 +89,26 @@ impl Voice {
     pub fn io(&self, error: object_store::Error) -> io::Error {
         io::Error::other(format!("the mounted store {} broke off: {}", self.place, self.detail(&error)))
     }
+}
+
+/// The error and its causes, where those say more.
+fn chain(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The HTTP status; the client keeps it to itself but in words.
+fn status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 fn disk_error(error: &object_store::Error) -> Option<io::ErrorKind> {

@@ -16,6 +16,7 @@ mod record;
 mod remote;
 mod seal;
 mod sums;
+mod transport;
 
 pub use mounts::{MountError, Mounts};
 pub use options::{InvalidMount, MountSpec};

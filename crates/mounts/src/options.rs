@@ -77,6 +77,8 @@ pub(crate) struct S3 {
     /// Whether the store keeps `If-Match` and `If-None-Match` on writes;
     /// `None` where nobody said.
     pub conditional_put: Option<bool>,
+    /// Whether it lists keys in the order of their bytes.
+    pub lists_by_bytes: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +168,22 @@ impl MountSpec {
         &self.secret
     }
 
-    /// Settles whether conditions on writes hold.
-    pub(crate) fn set_conditional_put(&mut self, holds: bool) {
-        if let Store::S3(s3) = &mut self.store {
-            s3.conditional_put = Some(holds);
-            let word = if holds { "etag" } else { "disabled" };
-            self.plain.insert("conditional_put".to_owned(), word.to_owned());
-        }
+    /// Whether something is to be found out about the store when it is mounted.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(&self.store, Store::S3(s3) if s3.conditional_put.is_none() || s3.lists_by_bytes.is_none())
+    }
+
+    /// Settles what was not said.
+    pub(crate) fn settle(&mut self, conditional_put: bool, lists_by_bytes: bool) {
+        let Store::S3(s3) = &mut self.store else { return };
+        let mut set = |slot: &mut Option<bool>, name: &str, found: bool, words: [&str; 2]| {
+            if slot.is_none() {
+                *slot = Some(found);
+                self.plain.insert(name.to_owned(), words[usize::from(!found)].to_owned());
+            }
+        };
+        set(&mut s3.conditional_put, "conditional_put", conditional_put, ["etag", "disabled"]);
+        set(&mut s3.lists_by_bytes, "listing_order", lists_by_bytes, ["bytes", "folders"]);
     }
 }
 
@@ -200,6 +211,16 @@ impl Given {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(other) => invalid(format!("the option '{name}' is 'true' or 'false', not '{other}'")),
+        }
+    }
+
+    /// `Some(true)` for the first word, `Some(false)` for the second.
+    fn either(&mut self, name: &str, words: [&str; 2]) -> Result<Option<bool>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(word) if word == words[0] => Ok(Some(true)),
+            Some(word) if word == words[1] => Ok(Some(false)),
+            Some(other) => invalid(format!("the option '{name}' is '{}' or '{}', not '{other}'", words[0], words[1])),
         }
     }
 
@@ -254,13 +275,10 @@ fn s3(url: &Url, given: &mut Given) -> Result<S3> {
         _ if anonymous => return invalid("an anonymous mount has no 'access_key_id' and no 'secret_access_key'"),
         _ => return invalid("the options 'access_key_id' and 'secret_access_key' go together"),
     };
-    let conditional_put = match given.take("conditional_put").as_deref() {
-        Some("etag") => Some(true),
-        Some("disabled") => Some(false),
-        Some(other) => return invalid(format!("the option 'conditional_put' is 'etag' or 'disabled', not '{other}'")),
-        // Amazon's own keeps conditions; of others nothing is known.
-        None => http.endpoint.is_none().then_some(true),
-    };
+    // Amazon's own does both; of others nothing is known.
+    let amazons = http.endpoint.is_none().then_some(true);
+    let conditional_put = given.either("conditional_put", ["etag", "disabled"])?.or(amazons);
+    let lists_by_bytes = given.either("listing_order", ["bytes", "folders"])?.or(amazons);
     Ok(S3 {
         bucket,
         region: given.take("region").unwrap_or_else(|| "us-east-1".to_owned()),
@@ -269,6 +287,7 @@ fn s3(url: &Url, given: &mut Given) -> Result<S3> {
         virtual_hosted_style: given.flag("virtual_hosted_style")?,
         http,
         conditional_put,
+        lists_by_bytes,
     })
 }
 

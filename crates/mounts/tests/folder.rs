@@ -1,39 +1,26 @@
 //! Mounts of local folders.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::{body, new_bucket};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use muonic_mounts::{MountSpec, Remote};
+use muonic_mounts::Remote;
 use muonic_ports::ObjectStore;
 use muonic_ports::conformance::object_store::{BUCKET, Keys, suite_with};
 use muonic_ports::object_store::*;
-use muonic_types::{ProjectId, Timestamp};
 use proptest::prelude::*;
 
 fn open(folder: &Path) -> Arc<Remote> {
-    let spec = MountSpec::parse(&format!("file://{}", folder.display()), &BTreeMap::new()).expect("a folder's URL");
-    let bucket = Bucket {
-        name: BUCKET.to_owned(),
-        project: ProjectId::default_project(),
-        created_at: Timestamp::UNIX_EPOCH,
-        versioning: Versioning::Off,
-        lock: false,
-        documents: BTreeMap::new(),
-    };
-    Arc::new(Remote::open(bucket, &spec).expect("opened"))
+    common::remote(&format!("file://{}", folder.display()), &BTreeMap::new(), new_bucket(BUCKET))
 }
 
 fn target(key: &str) -> Target {
-    let at = Timestamp::from_second(1_790_000_000).expect("in range");
-    Target { bucket: BUCKET.to_owned(), key: key.to_owned(), condition: Precondition::default(), at }
-}
-
-fn body(bytes: &[u8]) -> ByteStream {
-    let pieces: Vec<_> = bytes.chunks(100_000).map(|p| Ok(Bytes::copy_from_slice(p))).collect();
-    stream::iter(pieces).boxed()
+    common::target(BUCKET, key)
 }
 
 async fn put(store: &Remote, key: &str, bytes: &[u8]) -> Result<ObjectVersion> {

@@ -1,10 +1,7 @@
-//! Listings of stores that answer in pages by prefix: S3, GCS, Azure.
+//! Listings of stores that answer in pages by prefix, in byte order: S3, GCS,
+//! Azure.
 //!
-//! Invariants: what is kept in memory is one page of the store and one of
-//! ours. Some stores do not answer in byte order; then everything is gone
-//! through for each page, since an entry left out is worse than a slow page.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! Invariant: what is kept in memory is one page of the store and one of ours.
 
 use muonic_ports::object_store::Result;
 use object_store::ObjectMeta;
@@ -22,24 +19,11 @@ pub(crate) struct Pages<'a> {
     /// What all keys of the mount begin with in the store.
     pub root: &'a str,
     pub voice: &'a Voice,
-    /// The store was seen to answer in another order.
-    pub unordered: &'a AtomicBool,
 }
 
 impl Pages<'_> {
-    pub async fn list(&self, wanted: &Wanted) -> Result<Page> {
-        if !self.unordered.load(Ordering::Relaxed) {
-            if let Some(page) = self.go(wanted, true).await? {
-                return Ok(page);
-            }
-            tracing::warn!(store = self.voice.place, "lists keys in another order than that of their bytes");
-            self.unordered.store(true, Ordering::Relaxed);
-        }
-        Ok(self.go(wanted, false).await?.unwrap_or_default())
-    }
-
-    /// `None` where the order was relied upon and does not hold.
-    async fn go(&self, wanted: &Wanted, ordered: bool) -> Result<Option<Page>> {
+    /// `None` where the store answers in another order.
+    pub async fn list(&self, wanted: &Wanted) -> Result<Option<Page>> {
         let by_slash = wanted.delimiter.as_deref() == Some("/");
         let prefix = format!("{}{}", self.root, wanted.prefix);
         let mut page = Page::default();
@@ -47,9 +31,9 @@ impl Pages<'_> {
         let mut last = String::new();
         for _ in 0..PAGES_MAX {
             let options = PaginatedListOptions {
-                offset: (ordered && !wanted.after.is_empty()).then(|| format!("{}{}", self.root, wanted.after)),
+                offset: (!wanted.after.is_empty()).then(|| format!("{}{}", self.root, wanted.after)),
                 delimiter: by_slash.then_some("/".into()),
-                max_keys: Some(if ordered { PAGE.min(wanted.max + 1) } else { PAGE }),
+                max_keys: Some(PAGE.min(wanted.max + 1)),
                 page_token: token.take(),
                 extensions: Default::default(),
             };
@@ -69,7 +53,7 @@ impl Pages<'_> {
                     names.push((format!("{key}/"), None));
                 }
             }
-            if ordered && !(rises(&names[..count], &last) && rises(&names[count..], &last)) {
+            if !rises(&names[..count], &last) || !rises(&names[count..], &last) {
                 return Ok(None);
             }
             if let Some(greatest) = sure(&names).max() {
@@ -81,7 +65,7 @@ impl Pages<'_> {
                     None => page.enter_prefix(wanted, &key),
                 }
             }
-            if token.is_none() || (ordered && page.is_full(wanted)) {
+            if token.is_none() || page.is_full(wanted) {
                 return Ok(Some(page.cut(wanted)));
             }
         }

@@ -1,9 +1,10 @@
-//! Listings of stores that have folders: local ones and HDFS. Folders are
-//! walked in the byte order of the keys below them, and only as far as the
-//! page needs.
+//! Listings of stores that have folders: local ones, HDFS, and those S3
+//! servers that answer in the order of folders rather than of bytes. Folders
+//! are walked in the byte order of the keys below them, and only as far as
+//! the page needs.
 //!
-//! Invariants: of a local folder only as many names are kept as the page may
-//! need. Symbolic links are left out: they could lead out of the mount.
+//! Invariants: of a folder only as many names are kept as the page may need
+//! (but of HDFS all, since its client gives them at once). Symbolic links are left out: they could lead out of the mount.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -11,12 +12,15 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use muonic_ports::object_store::Result;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore};
 
 use super::{Page, Wanted};
 use crate::failure::Voice;
 
+/// Pages of the store that one folder may take.
+const PAGES_MAX: usize = 20_000;
 /// Deeper folders are not walked.
 const DEPTH_MAX: usize = 256;
 
@@ -24,10 +28,15 @@ pub(crate) struct Tree<'a> {
     pub store: &'a Arc<dyn ObjectStore>,
     /// Where it lies, if it is local.
     pub folder: Option<&'a FsPath>,
+    /// Gives the names of a folder in pages.
+    pub pages: Option<&'a dyn PaginatedListStore>,
     /// What all keys of the mount begin with in the store.
     pub root: &'a str,
     pub voice: &'a Voice,
 }
+
+/// Names, those of folders with a slash at the end, and what is known of files.
+type Names = BTreeMap<String, Option<ObjectMeta>>;
 
 /// A folder that is being walked.
 struct Open {
@@ -93,29 +102,57 @@ impl Tree<'_> {
     /// The next names of a folder that the page may need.
     async fn read(&self, folder: &mut Open, after: &str, wanted: &Wanted) -> Result<()> {
         let need = Need { folder: folder.key.clone(), after: after.to_owned(), wanted: wanted.clone() };
-        match self.folder {
-            Some(root) => {
+        let names = match (self.folder, self.pages) {
+            (Some(root), _) => {
                 let path = root.join(&folder.key);
                 let reading = tokio::task::spawn_blocking(move || read_local(&path, &need));
                 let read = reading.await.map_err(|_| self.voice.unavailable("is not asked: the server is stopping"))?;
-                let names = read.map_err(|e| self.voice.error(generic(e)))?;
-                folder.next = if names.len() >= keep(wanted) { names.last().cloned() } else { None };
-                folder.children = names.into_iter().map(|name| (name, None)).collect();
+                read.map_err(|e| self.voice.error(generic(e)))?
             }
-            None => folder.children = self.read_remote(&need).await?,
-        }
+            (None, Some(pages)) => self.read_pages(pages, &need).await?,
+            (None, None) => return self.read_remote(folder, &need).await,
+        };
+        folder.next = if names.len() >= keep(wanted) { names.keys().next_back().cloned() } else { None };
+        folder.children = names.into_iter().collect();
         Ok(())
     }
 
-    async fn read_remote(&self, need: &Need) -> Result<VecDeque<(String, Option<ObjectMeta>)>> {
+    async fn read_pages(&self, pages: &dyn PaginatedListStore, need: &Need) -> Result<Names> {
+        let prefix = format!("{}{}", self.root, need.folder);
+        let mut names = Names::new();
+        let mut token = None;
+        for _ in 0..PAGES_MAX {
+            let options =
+                PaginatedListOptions { delimiter: Some("/".into()), page_token: token.take(), ..Default::default() };
+            let given = Some(prefix.as_str()).filter(|p| !p.is_empty());
+            let answer = pages.list_paginated(given, options).await.map_err(|e| self.voice.error(e))?;
+            let objects = answer.result.objects.into_iter().map(|o| (o.location.as_ref().to_owned(), Some(o)));
+            let prefixes = answer.result.common_prefixes.iter().map(|p| (format!("{p}/"), None));
+            for (key, meta) in objects.chain(prefixes) {
+                if let Some(name) = key.strip_prefix(&prefix).filter(|name| need.may(name)) {
+                    names.insert(name.to_owned(), meta);
+                    if names.len() > keep(&need.wanted) {
+                        names.pop_last();
+                    }
+                }
+            }
+            token = answer.page_token;
+            if token.is_none() {
+                return Ok(names);
+            }
+        }
+        Err(self.voice.unavailable("has a folder with too many keys to be listed"))
+    }
+
+    async fn read_remote(&self, folder: &mut Open, need: &Need) -> Result<()> {
         let key = format!("{}{}", self.root, need.folder);
-        let Ok(path) = Path::parse(key) else { return Ok(VecDeque::new()) };
+        let Ok(path) = Path::parse(key) else { return Ok(()) };
         let found = match self.store.list_with_delimiter(Some(&path).filter(|p| !p.is_root())).await {
             Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(VecDeque::new()),
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
             Err(e) => return Err(self.voice.error(e)),
         };
-        let mut names = BTreeMap::new();
+        let mut names = Names::new();
         for prefix in found.common_prefixes {
             names.extend(prefix.filename().map(|name| (format!("{name}/"), None)));
         }
@@ -123,7 +160,8 @@ impl Tree<'_> {
             let name = object.location.filename().map(str::to_owned);
             names.extend(name.filter(|n| !is_temporary(n)).map(|name| (name, Some(object))));
         }
-        Ok(names.into_iter().filter(|(name, _)| need.may(name)).collect())
+        folder.children = names.into_iter().filter(|(name, _)| need.may(name)).collect();
+        Ok(())
     }
 }
 
@@ -158,13 +196,13 @@ fn keep(wanted: &Wanted) -> usize {
 }
 
 /// The first names that matter.
-fn read_local(path: &PathBuf, need: &Need) -> std::io::Result<Vec<String>> {
-    let mut names = std::collections::BTreeSet::new();
+fn read_local(path: &PathBuf, need: &Need) -> std::io::Result<Names> {
+    let mut names = Names::new();
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             // The mounted folder itself must be there.
-            return if need.folder.is_empty() { Err(e) } else { Ok(Vec::new()) };
+            return if need.folder.is_empty() { Err(e) } else { Ok(names) };
         }
         Err(e) => return Err(e),
     };
@@ -185,13 +223,13 @@ fn read_local(path: &PathBuf, need: &Need) -> std::io::Result<Vec<String>> {
             continue;
         }
         if need.may(&name) {
-            names.insert(name);
+            names.insert(name, None);
             if names.len() > keep(&need.wanted) {
                 names.pop_last();
             }
         }
     }
-    Ok(names.into_iter().collect())
+    Ok(names)
 }
 
 fn generic(error: std::io::Error) -> object_store::Error {

@@ -70,9 +70,10 @@ impl Mounts {
     }
 
     /// Makes the bucket `new` a mount of the store at `url`, once the store
-    /// has been reached and listed. With a store of which it is not known
-    /// whether it holds conditions on writes, a small object is written and
-    /// removed to find out.
+    /// has been reached and listed. Of an S3 server that is not Amazon's,
+    /// unless the options `conditional_put` and `listing_order` say so, it is
+    /// found out whether it holds conditions on writes and in which order it
+    /// lists: some small objects are written and removed.
     pub async fn mount(
         &self,
         mut new: NewBucket,
@@ -96,13 +97,11 @@ impl Mounts {
             documents: BTreeMap::new(),
         };
         Remote::sharing(bucket.clone(), &spec, self.memory.clone())?.check().await?;
-        if let Store::S3(s3) = &spec.store
-            && s3.conditional_put.is_none()
-        {
+        if spec.is_open() {
             let mut probing = spec.clone();
-            probing.set_conditional_put(true);
-            let holds = Remote::sharing(bucket, &probing, self.memory.clone())?.holds_conditions().await?;
-            spec.set_conditional_put(holds);
+            probing.settle(true, true);
+            let found = Remote::sharing(bucket, &probing, self.memory.clone())?.probe().await?;
+            spec.settle(found.conditions, found.lists_by_bytes);
         }
         let document = record::write(&new.name, &spec, &*self.sealer)
             .map_err(|e| Error::Store(muonic_ports::Error::internal("a mount could not be recorded", e)))?;
@@ -110,7 +109,9 @@ impl Mounts {
         let name = new.name.clone();
         let made = self.embedded.bucket_create(new).await;
         self.forget(&name);
-        Ok(made?)
+        let made = made?;
+        self.learn(&made, self.cached(&name).1)?;
+        Ok(made)
     }
 
     /// Takes the bucket away. `BucketState` where it is no mount.

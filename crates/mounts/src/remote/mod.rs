@@ -9,17 +9,18 @@ mod copy;
 mod delete;
 mod object;
 mod port;
+mod probe;
 mod put;
 mod read;
 mod uploads;
 
 use std::future::Future;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use muonic_ports::object_store::{After, Bucket, Error, ListQuery, Listing, Result};
 use object_store::path::Path;
-use object_store::{GetOptions, GetResult, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetResult};
 
 use crate::backend::{Backend, Kind};
 use crate::body::Memory;
@@ -53,7 +54,7 @@ impl Remote {
 
     pub(crate) fn sharing(bucket: Bucket, spec: &MountSpec, memory: Memory) -> Result<Self, InvalidMount> {
         let backend = Backend::open(spec)?;
-        let (uploads, unordered, seen) = (Uploads::default(), AtomicBool::new(false), Default::default());
+        let (uploads, unordered, seen) = (Uploads::default(), AtomicBool::new(!backend.ordered), Default::default());
         Ok(Self { bucket, backend, memory, uploads, unordered, seen })
     }
 
@@ -61,23 +62,6 @@ impl Remote {
     pub async fn check(&self) -> Result<()> {
         let query = ListQuery { delimiter: Some("/".to_owned()), max: 1, ..Default::default() };
         self.listed(&query).await.map(drop)
-    }
-
-    /// Whether the store holds conditions on writes: finds out by writing a
-    /// small object under a name that cannot be guessed, and removes it.
-    /// A store that may not be written to holds none.
-    pub(crate) async fn holds_conditions(&self) -> Result<bool> {
-        let path = self.path(&format!(".muonic-mount-{}", uploads::random_id()?))?;
-        let create = || {
-            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-            self.backend.store.put_opts(&path, PutPayload::from_static(b"muonic"), options)
-        };
-        if !matches!(tokio::time::timeout(ANSWER, create()).await, Ok(Ok(_))) {
-            return Ok(false);
-        }
-        let again = tokio::time::timeout(ANSWER, create()).await;
-        self.remove_one(&path).await?;
-        Ok(matches!(again, Ok(Err(object_store::Error::AlreadyExists { .. }))))
     }
 
     fn ours(&self, bucket: &str) -> Result<()> {
@@ -165,15 +149,33 @@ impl Remote {
         }
     }
 
+    /// The keys, if the store gives them in the order of their bytes.
+    async fn listed_by_bytes(&self, query: &ListQuery) -> Result<Option<Vec<String>>> {
+        let Some(pages) = &self.backend.pages else { return Ok(None) };
+        let Backend { prefix: root, voice, .. } = &self.backend;
+        let page = Pages { store: &**pages, root, voice }.list(&Wanted::new(query)?).await?;
+        Ok(page.map(|page| page.entries.into_keys().collect()))
+    }
+
     async fn listed(&self, query: &ListQuery) -> Result<Listing> {
         let wanted = Wanted::new(query)?;
         if wanted.max == 0 {
             return Ok(Listing::default());
         }
         let Backend { store, folder, prefix: root, voice, .. } = &self.backend;
-        let page = match &self.backend.pages {
-            Some(pages) => Pages { store: &**pages, root, voice, unordered: &self.unordered }.list(&wanted).await?,
-            None => Tree { store, folder: folder.as_deref(), root, voice }.list(&wanted).await?,
+        let pages = self.backend.pages.as_deref();
+        let ordered = pages.filter(|_| !self.unordered.load(Ordering::Relaxed));
+        let page = match ordered {
+            Some(pages) => Pages { store: pages, root, voice }.list(&wanted).await?,
+            None => None,
+        };
+        let page = match page {
+            Some(page) => page,
+            None => {
+                // Once seen, another order is believed for good.
+                self.unordered.store(true, Ordering::Relaxed);
+                Tree { store, folder: folder.as_deref(), pages, root, voice }.list(&wanted).await?
+            }
         };
         let mut listing = Listing::default();
         if page.more {

@@ -128,9 +128,9 @@ impl ObjectStore for Remote {
         parts: Vec<CompletedPart>,
         condition: Precondition,
         sum: Option<String>,
-        at: Timestamp,
+        _: Timestamp,
     ) -> Result<ObjectVersion> {
-        self.end_upload(upload, parts, condition, sum, at).await
+        self.end_upload(upload, parts, condition, sum).await
     }
 
     async fn upload_abort(&self, upload: &Upload) -> Result<()> {

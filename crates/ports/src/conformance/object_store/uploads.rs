@@ -75,8 +75,7 @@ async fn refuses_wrong_lists(store: &dyn ObjectStore, gaps: bool) {
     } else {
         let refused = complete(store, &upload, vec![named(&last)]).await;
         assert!(matches!(refused, Err(Error::NotSupported(_))), "{refused:?}");
-        let object = complete(store, &upload, vec![named(&small)]).await.expect("completed");
-        assert!(whole(store, &object).await == noise(1, 100));
+        store.upload_abort(&upload).await.expect("it is still open");
     }
 }
 
