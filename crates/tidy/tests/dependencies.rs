@@ -121,7 +121,18 @@ fn the_policy_depends_on_types_and_parsers_only() {
 fn services_know_no_door_and_no_backend() {
     knows_nothing_of(
         "muonic-services",
-        &["axum", "hyper", "sqlx", "s3s", "muonic-metastore", "muonic-store", "muonic-engine-local", "muonic-api"],
+        &[
+            "axum",
+            "hyper",
+            "sqlx",
+            "s3s",
+            "object_store",
+            "muonic-metastore",
+            "muonic-store",
+            "muonic-mounts",
+            "muonic-engine-local",
+            "muonic-api",
+        ],
         "services see ports; doors translate, and the composition root hands over backends",
     );
 }
@@ -140,7 +151,7 @@ fn doors_see_services_only() {
     for door in ["muonic-api", "muonic-s3"] {
         knows_nothing_of(
             door,
-            &["sqlx", "muonic-metastore", "muonic-store", "muonic-engine-local"],
+            &["sqlx", "muonic-metastore", "muonic-store", "muonic-mounts", "muonic-engine-local"],
             "a door authenticates, parses, calls one service and renders",
         );
     }
@@ -167,8 +178,16 @@ fn shims_and_replicas_know_nothing_of_the_server() {
 }
 
 #[test]
+fn mounts_know_ports_only() {
+    let ours: Vec<&str> = GRAPH.ours().map(|p| p.name.as_str()).collect();
+    let known = ["muonic-types", "muonic-ports", "muonic-mounts"];
+    let others: Vec<&str> = ours.into_iter().filter(|name| !known.contains(name)).collect();
+    knows_nothing_of("muonic-mounts", &others, "it is handed the embedded store as a port");
+}
+
+#[test]
 fn backends_know_nothing_of_those_who_use_them() {
-    for backend in ["muonic-metastore", "muonic-store", "muonic-engine-local"] {
+    for backend in ["muonic-metastore", "muonic-store", "muonic-mounts", "muonic-engine-local"] {
         knows_nothing_of(
             backend,
             &["axum", "muonic-services", "muonic-api", "muonic-gateway"],

@@ -56,9 +56,12 @@ fn made(new: NewBucket) -> Bucket {
     Bucket { name, project, created_at: at, versioning: Versioning::Off, lock, documents }
 }
 
+/// With the folder that it lies in.
+type Kept = (Bucket, Arc<Remote>, TempDir);
+
 #[derive(Default)]
 pub struct Embedded {
-    buckets: Mutex<BTreeMap<String, (Bucket, Arc<Remote>, TempDir)>>,
+    buckets: Mutex<BTreeMap<String, Kept>>,
 }
 
 /// Around `embedded`, with the key that is asked for.
