@@ -116,7 +116,18 @@ pub(crate) struct Hdfs {
 impl MountSpec {
     /// `url` is `s3://bucket/prefix`, `gs://bucket/prefix`,
     /// `az://container/prefix`, `abfss://container@account.dfs.core.windows.net/prefix`,
-    /// `hdfs://host:port/path` or `file:///folder`.
+    /// `hdfs://host:port/path` or `file:///folder`. The options:
+    ///
+    /// - of all that are reached over HTTP: `endpoint`, `allow_http`,
+    ///   `ca_certificate` (PEM), `anonymous`;
+    /// - S3: `region`, `access_key_id`, `secret_access_key`, `session_token`,
+    ///   `virtual_hosted_style` (then the endpoint names the bucket),
+    ///   `conditional_put` (`etag`, `disabled`), `listing_order` (`bytes`,
+    ///   `folders`);
+    /// - Google: `service_account_key` (the JSON of the key file);
+    /// - Azure: `account`, and `access_key`, `sas_token`, or `tenant_id` with
+    ///   `client_id` and `client_secret`;
+    /// - HDFS: settings of Hadoop that begin with `dfs.` or `fs.`.
     pub fn parse(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
         let parsed = Url::parse(url).map_err(|e| InvalidMount(format!("'{}' is not a URL: {e}", no_query(url))))?;
         if parsed.password().is_some() || parsed.query().is_some() || parsed.fragment().is_some() {

@@ -4,12 +4,15 @@
 //! the page needs.
 //!
 //! Invariants: of a folder only as many names are kept as the page may need
-//! (but of HDFS all, since its client gives them at once). Symbolic links are left out: they could lead out of the mount.
+//! (but of HDFS all, since its client gives them at once). No folder outside
+//! of the mount is read, whatever the prefix: `..` is no folder, and symbolic
+//! links are left out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use muonic_ports::object_store::Result;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -22,7 +25,9 @@ use crate::failure::Voice;
 /// Pages of the store that one folder may take.
 const PAGES_MAX: usize = 20_000;
 /// Deeper folders are not walked.
-const DEPTH_MAX: usize = 256;
+const DEPTH_MAX: usize = 2048;
+/// For the names of one folder of HDFS.
+const ANSWER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Tree<'a> {
     pub store: &'a Arc<dyn ObjectStore>,
@@ -51,6 +56,12 @@ impl Tree<'_> {
     pub async fn list(&self, wanted: &Wanted) -> Result<Page> {
         let mut page = Page::default();
         let start = wanted.prefix.rfind('/').map_or("", |at| &wanted.prefix[..=at]);
+        // No key that could be put lies below any other.
+        if let Some(folder) = start.strip_suffix('/')
+            && (folder.is_empty() || Path::parse(folder).map_or(true, |path| path.as_ref() != folder))
+        {
+            return Ok(page);
+        }
         let mut open = vec![Open { key: start.to_owned(), children: VecDeque::new(), next: Some(String::new()) }];
         while let Some(folder) = open.last_mut() {
             if page.is_full(wanted) {
@@ -104,8 +115,8 @@ impl Tree<'_> {
         let need = Need { folder: folder.key.clone(), after: after.to_owned(), wanted: wanted.clone() };
         let names = match (self.folder, self.pages) {
             (Some(root), _) => {
-                let path = root.join(&folder.key);
-                let reading = tokio::task::spawn_blocking(move || read_local(&path, &need));
+                let root = root.to_owned();
+                let reading = tokio::task::spawn_blocking(move || read_local(root, &need));
                 let read = reading.await.map_err(|_| self.voice.unavailable("is not asked: the server is stopping"))?;
                 read.map_err(|e| self.voice.error(generic(e)))?
             }
@@ -147,10 +158,13 @@ impl Tree<'_> {
     async fn read_remote(&self, folder: &mut Open, need: &Need) -> Result<()> {
         let key = format!("{}{}", self.root, need.folder);
         let Ok(path) = Path::parse(key) else { return Ok(()) };
-        let found = match self.store.list_with_delimiter(Some(&path).filter(|p| !p.is_root())).await {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
-            Err(e) => return Err(self.voice.error(e)),
+        let asked = self.store.list_with_delimiter(Some(&path).filter(|p| !p.is_root()));
+        let found = match tokio::time::timeout(ANSWER, asked).await {
+            Ok(Ok(found)) => found,
+            // The mounted folder itself must be there.
+            Ok(Err(object_store::Error::NotFound { .. })) if !need.folder.is_empty() => return Ok(()),
+            Ok(Err(e)) => return Err(self.voice.error(e)),
+            Err(_) => return Err(self.voice.unavailable("did not answer in time")),
         };
         let mut names = Names::new();
         for prefix in found.common_prefixes {
@@ -196,9 +210,16 @@ fn keep(wanted: &Wanted) -> usize {
 }
 
 /// The first names that matter.
-fn read_local(path: &PathBuf, need: &Need) -> std::io::Result<Names> {
+fn read_local(root: PathBuf, need: &Need) -> std::io::Result<Names> {
     let mut names = Names::new();
-    let entries = match fs::read_dir(path) {
+    let mut path = root;
+    for part in need.folder.split_terminator('/') {
+        path.push(part);
+        if !path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Ok(names);
+        }
+    }
+    let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             // The mounted folder itself must be there.
