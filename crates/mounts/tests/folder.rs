@@ -168,7 +168,7 @@ fn expected(keys: &[String], prefix: &str, delimiter: &str) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
     #[test]
     fn listings_are_those_of_a_sorted_list(
         keys in proptest::collection::btree_set("[ab!0](/?[ab!0-]){0,5}", 1..25),
