@@ -26,7 +26,7 @@ pub(crate) fn http_date(at: Timestamp) -> String {
 
 /// The forms of dates that signatures of version 2 and conditions use.
 pub(crate) fn parse_http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+    jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -18,6 +18,7 @@ use s3s::{Body, HttpError, S3Error, s3_error};
 
 use crate::access::Access;
 use crate::body::{guarded, pieces, to_s3s};
+use crate::dates::parse_http_date;
 use crate::errors::{FAULT, not_implemented};
 use crate::ops::Ops;
 use crate::screen::screen;
@@ -83,19 +84,28 @@ impl Door {
             // s3s would hold the file in memory.
             return Ok(Ok(post::upload(&self.access, parts, pieces(incoming), &boundary?, now).await?));
         }
+        let parts = dated(parts);
         let method = parts.method.clone();
+        let wants_attributes = method == Method::GET && has_query(&parts, "attributes");
         let (body, verdict) = if takes_xml(&parts) && !incoming.is_end_stream() {
             if is_chunked(&parts.headers) {
                 return Err(not_implemented("aws-chunked bodies of requests other than PutObject"));
             }
-            let declared = Declared::from_headers(&parts.headers)?;
+            let mut declared = Declared::from_headers(&parts.headers)?;
+            if has_query(&parts, "uploadId") {
+                // The sum that completes an upload is that of the object.
+                declared = declared.without_sum();
+            }
             let (stream, verdict) = checked(pieces(incoming), declared);
             (to_s3s(stream), Some(verdict))
         } else {
             (guarded(incoming), None)
         };
         let response = self.s3.call(Request::from_parts(parts, body)).await;
-        Ok(response.map(|response| settled(response, &method, verdict)))
+        Ok(response.map(|response| {
+            let response = settled(response, &method, verdict);
+            if wants_attributes { with_plain_etag(response) } else { response }
+        }))
     }
 }
 
@@ -123,6 +133,39 @@ fn name_request(response: &mut Response<Body>, id: &str) {
     named.extend_from_slice(format!("<RequestId>{id}</RequestId></Error>").as_bytes());
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(named);
+}
+
+fn has_query(parts: &Parts, name: &str) -> bool {
+    parts.uri.query().is_some_and(|query| form_urlencoded::parse(query.as_bytes()).any(|(n, _)| n == name))
+}
+
+/// A signature of version 4 may rest on `Date`; s3s looks for `x-amz-date`,
+/// which adds nothing to what is signed.
+fn dated(mut parts: Parts) -> Parts {
+    if parts.headers.contains_key(AUTHORIZATION) && !parts.headers.contains_key("x-amz-date") {
+        let date = parts.headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
+        let date = date.map(|date| date.strftime("%Y%m%dT%H%M%SZ").to_string());
+        let is_v4 = parts.headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
+        if let (true, Some(Ok(date))) = (is_v4, date.map(HeaderValue::try_from)) {
+            parts.headers.insert("x-amz-date", date);
+        }
+    }
+    parts
+}
+
+/// The ETag in the answer of GetObjectAttributes has no quotes; s3s sets them.
+fn with_plain_etag(mut response: Response<Body>) -> Response<Body> {
+    let body = response.body().bytes();
+    let Some(text) = body.as_deref().and_then(|body| std::str::from_utf8(body).ok()) else { return response };
+    if let Some((before, rest)) = text.split_once("<ETag>")
+        && let Some((etag, after)) = rest.split_once("</ETag>")
+    {
+        let etag = etag.replace("&quot;", "").replace('"', "");
+        let plain = format!("{before}<ETag>{etag}</ETag>{after}");
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(plain);
+    }
+    response
 }
 
 fn is_chunked(headers: &HeaderMap) -> bool {

@@ -113,7 +113,7 @@ fn readable(bytes: &[u8]) -> String {
 /// How the body travelled is not part of the object.
 fn without_aws_chunked(encoding: &str) -> String {
     let kept = encoding.split(',').map(str::trim).filter(|e| !e.eq_ignore_ascii_case("aws-chunked"));
-    kept.collect::<Vec<_>>().join(",")
+    kept.collect::<Vec<_>>().join(", ")
 }
 
 /// `a=1&b=2`; a value may be missing, a key not be there twice.

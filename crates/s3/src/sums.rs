@@ -81,6 +81,11 @@ impl Declared {
         self
     }
 
+    pub(crate) fn without_sum(mut self) -> Self {
+        self.sum = None;
+        self
+    }
+
     /// The sum that somebody must compute.
     pub(crate) fn algorithm(&self) -> Option<Algorithm> {
         self.sum.as_ref().map(|(algorithm, _)| *algorithm)

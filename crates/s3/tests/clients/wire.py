@@ -57,10 +57,6 @@ def noise(n, seed=0):
     return bytes(out[:n])
 
 
-def never_kept(body):
-    print("refused-sha256", hashlib.sha256(body).hexdigest())
-
-
 def bucket(name):
     S3.create_bucket(Bucket=name)
     return name

@@ -23,6 +23,7 @@ async fn exchange(server: &Server, request: &[u8]) -> String {
 #[tokio::test]
 async fn an_unsigned_body_is_not_even_asked_for() {
     let server = Server::start(16).await;
+    server.bucket("bucket").await;
     let mut stream = TcpStream::connect(server.address).await.expect("connect");
     let head = "PUT /bucket/key HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.expect("write");
@@ -31,6 +32,36 @@ async fn an_unsigned_body_is_not_even_asked_for() {
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("<Code>AccessDenied</Code>"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_unsigned_document_is_not_even_asked_for() {
+    let server = Server::start(16).await;
+    server.bucket("bucket").await;
+    for target in ["POST /bucket?delete", "PUT /bucket?policy", "PUT /bucket/key?tagging", "PUT /other"] {
+        let head = format!("{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n");
+        let mut stream = TcpStream::connect(server.address).await.expect("connect");
+        stream.write_all(head.as_bytes()).await.expect("write");
+        let mut answer = Vec::new();
+        timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an answer in time").expect("read");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{target}: {answer}");
+        assert!(answer.contains("<Code>AccessDenied</Code>"), "{target}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn browsers_are_answered_without_a_signature() {
+    let server = Server::start(16).await;
+    server.bucket("bucket").await;
+    let ask = |headers: &str| format!("OPTIONS /bucket/key HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    let answer = exchange(&server, ask("").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let whole = "Origin: https://a\r\nAccess-Control-Request-Method: GET\r\n";
+    let answer = exchange(&server, ask(whole).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     server.stop().await;
 }
 

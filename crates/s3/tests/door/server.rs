@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muonic_listen::{Limits, Listener};
-use muonic_ports::{BlobStore, Clock, Metastore, SystemClock};
+use muonic_ports::{Clock, Metastore, ObjectStore, SystemClock};
+use muonic_services::buckets::{Call, Caller, NewBucket, NoFacts};
 use muonic_services::keys::MasterKey;
 use muonic_services::{Buckets, Keys};
 use muonic_types::key::{KeyCreated, NewKey, Principal, Role};
@@ -19,6 +20,7 @@ pub struct Server {
     pub viewer: KeyCreated,
     pub invoker: KeyCreated,
     pub root: tempfile::TempDir,
+    buckets: Arc<Buckets>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -29,7 +31,11 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let meta: Arc<dyn Metastore> =
             Arc::new(muonic_metastore::open(&root.path().join("meta.sqlite")).await.expect("metastore"));
-        let store: Arc<dyn BlobStore> = Arc::new(muonic_store::open(&root.path().join("store")).expect("store"));
+        let options = muonic_store::Options { encrypt: true, sync: true };
+        let (store, _) = muonic_store::open(&root.path().join("store"), &root.path().join("store.keys"), &options)
+            .await
+            .expect("store");
+        let store: Arc<dyn ObjectStore> = Arc::new(store);
         let master = MasterKey([7; 32]);
         let (keys, admin, _) = Keys::open(meta.clone(), clock.clone(), &master).await.expect("keys");
         let caller = Principal {
@@ -43,23 +49,34 @@ impl Server {
             |name: &str, role| NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project: None };
         let viewer = keys.create(&caller, new("viewer", Role::Viewer)).await.expect("a key");
         let invoker = keys.create(&caller, new("invoker", Role::Invoker)).await.expect("a key");
-        let door = muonic_s3::service(Arc::new(Buckets::new(meta, store, clock)), keys);
+        let buckets = Arc::new(Buckets::new(store, clock));
+        let door = muonic_s3::service(buckets.clone(), keys);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let limits = Limits { connections_max, idle: Duration::from_secs(30), drain: Duration::from_secs(10) };
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(muonic_listen::serve(Listener::Tcp(listener), door, limits, stopped));
-        Self { address, admin, viewer, invoker, root, stop, task }
+        Self { address, admin, viewer, invoker, root, buckets, stop, task }
+    }
+
+    /// A private bucket of the administrator's project.
+    pub async fn bucket(&self, name: &str) {
+        let key = &self.admin.key;
+        let caller = Caller::Key(Principal {
+            key: key.id.clone(),
+            project: key.project.clone(),
+            role: Role::Admin,
+            attempt: None,
+            replica: None,
+        });
+        let call = Call { caller: &caller, facts: &NoFacts, expected_owner: None };
+        let new = NewBucket { name: name.to_owned(), ..NewBucket::default() };
+        self.buckets.create(call, new).await.expect("a bucket");
     }
 
     pub async fn stop(self) {
         self.stop.cancel();
         self.task.await.expect("the server ends");
-    }
-
-    /// Files of the store that are still being written, or were left behind.
-    pub fn temporary_files(&self) -> usize {
-        std::fs::read_dir(self.root.path().join("store/tmp")).expect("a folder").count()
     }
 }

@@ -50,6 +50,19 @@ impl Facts for NoFacts {
     }
 }
 
+/// As if a listing of the key were asked for: whoever may not have it must not
+/// learn whether the key is there.
+pub(super) struct AboutKey<'a> {
+    pub facts: &'a dyn Facts,
+    pub key: &'a str,
+}
+
+impl Facts for AboutKey<'_> {
+    fn values(&self, key: &str) -> Vec<String> {
+        if key == "s3:prefix" { vec![self.key.to_owned()] } else { self.facts.values(key) }
+    }
+}
+
 /// A caller, and what a policy may ask about the request.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {

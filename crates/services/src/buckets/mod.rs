@@ -95,7 +95,8 @@ impl Buckets {
             }
             marker => {
                 // Who may not list must not learn which keys there are.
-                if !access::is_allowed(call, Action::LIST, bucket, None, None)? {
+                let asked = access::AboutKey { facts: call.facts, key };
+                if !access::is_allowed(Call { facts: &asked, ..call }, Action::LIST, bucket, None, None)? {
                     return Err(access::denied(call, action, &bucket.name));
                 }
                 Err(match marker {
