@@ -62,8 +62,14 @@ async fn calls_go_where_the_bucket_lies() {
     assert_eq!(world.files(), 0);
     world.put("outer", "b", b"out").await;
     assert_eq!(std::fs::read(world.folder.path().join("b")).expect("a file"), b"out");
-    let names: Vec<String> =
-        world.mounts.buckets(&ProjectId::default_project()).await.expect("asked").into_iter().map(|b| b.name).collect();
+    let names: Vec<String> = world
+        .mounts
+        .buckets(Some(&ProjectId::default_project()))
+        .await
+        .expect("asked")
+        .into_iter()
+        .map(|b| b.name)
+        .collect();
     assert_eq!(names, ["outer", "own"]);
     assert!(world.mounts.get("own", "b", None).await.expect("asked").is_none());
     world.mounts.bucket("outer").await.expect("asked");

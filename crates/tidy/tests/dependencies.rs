@@ -34,7 +34,6 @@ const BANNED: &[(&str, &str)] = &[
     ("native-tls", "there is one TLS stack, ring: choose a rustls feature of the crate that brings it"),
     ("cmake", "gcc is the only native tool a build may need"),
     ("bindgen", "it needs libclang, and gcc is the only native tool a build may need"),
-    ("rusqlite", "it cannot be linked together with sqlx, which the metastore uses"),
 ];
 
 #[test]

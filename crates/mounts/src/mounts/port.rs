@@ -1,6 +1,7 @@
 //! Sends each call where its bucket lies.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use muonic_ports::ObjectStore;
@@ -57,7 +58,7 @@ impl ObjectStore for Mounts {
         made
     }
 
-    async fn bucket(&self, name: &str) -> Result<Option<Bucket>> {
+    async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>> {
         let (known, before) = self.cached(name);
         let found = self.embedded.bucket(name).await?;
         if let (None, Some(bucket)) = (known, &found) {
@@ -67,7 +68,7 @@ impl ObjectStore for Mounts {
         Ok(found)
     }
 
-    async fn buckets(&self, project: &ProjectId) -> Result<Vec<Bucket>> {
+    async fn buckets(&self, project: Option<&ProjectId>) -> Result<Vec<Bucket>> {
         self.embedded.buckets(project).await
     }
 

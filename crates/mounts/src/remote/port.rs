@@ -1,6 +1,7 @@
 //! The port, as far as one mounted bucket fills it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use muonic_ports::ObjectStore;
@@ -29,12 +30,13 @@ impl ObjectStore for Remote {
         Err(Error::NotSupported("creating buckets in a mounted store"))
     }
 
-    async fn bucket(&self, name: &str) -> Result<Option<Bucket>> {
-        Ok((name == self.bucket.name).then(|| self.bucket.clone()))
+    async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>> {
+        Ok((name == self.bucket.name).then(|| Arc::new(self.bucket.clone())))
     }
 
-    async fn buckets(&self, project: &ProjectId) -> Result<Vec<Bucket>> {
-        Ok(if *project == self.bucket.project { vec![self.bucket.clone()] } else { Vec::new() })
+    async fn buckets(&self, project: Option<&ProjectId>) -> Result<Vec<Bucket>> {
+        let is_ours = project.is_none_or(|project| *project == self.bucket.project);
+        Ok(if is_ours { vec![self.bucket.clone()] } else { Vec::new() })
     }
 
     async fn bucket_delete(&self, name: &str) -> Result<()> {

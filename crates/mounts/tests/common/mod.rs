@@ -99,13 +99,17 @@ impl ObjectStore for Embedded {
         Ok(bucket)
     }
 
-    async fn bucket(&self, name: &str) -> Result<Option<Bucket>> {
-        Ok(self.buckets.lock().expect("no panic").get(name).map(|(bucket, ..)| bucket.clone()))
+    async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>> {
+        Ok(self.buckets.lock().expect("no panic").get(name).map(|(bucket, ..)| Arc::new(bucket.clone())))
     }
 
-    async fn buckets(&self, project: &ProjectId) -> Result<Vec<Bucket>> {
+    async fn buckets(&self, project: Option<&ProjectId>) -> Result<Vec<Bucket>> {
         let buckets = self.buckets.lock().expect("no panic");
-        Ok(buckets.values().map(|(bucket, ..)| bucket.clone()).filter(|b| b.project == *project).collect())
+        Ok(buckets
+            .values()
+            .map(|(bucket, ..)| bucket.clone())
+            .filter(|b| project.is_none_or(|p| b.project == *p))
+            .collect())
     }
 
     async fn bucket_delete(&self, name: &str) -> Result<()> {

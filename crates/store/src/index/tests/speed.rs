@@ -12,7 +12,7 @@ use crate::index::NewPart;
 #[ignore = "a measurement, not a check"]
 async fn puts_gets_and_lists() {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     for (round, text) in [("inline 4 KiB", 4096), ("segment", 0)] {
         let started = Instant::now();
@@ -63,7 +63,7 @@ async fn puts_gets_and_lists() {
 #[ignore = "a measurement, not a check"]
 async fn complete_ten_thousand_parts() {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     for algorithm in [None, Some(muonic_ports::object_store::Algorithm::Crc64Nvme)] {
         let new = NewObject { algorithm, ..NewObject::default() };

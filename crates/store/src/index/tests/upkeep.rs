@@ -114,7 +114,7 @@ fn content_of_file() -> NewContent {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_snapshot_is_whole_while_writing_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     let text = "x".repeat(3000);
     for n in 0..500 {
@@ -131,7 +131,7 @@ async fn a_snapshot_is_whole_while_writing_goes_on() {
     let copy = dir.path().join("copy.sqlite");
     index.snapshot(&copy).await.unwrap();
     writing.await.unwrap();
-    let copy = Index::open(&copy).unwrap();
+    let copy = Index::open(&copy, true).unwrap();
     sweep(&copy).await;
     let query = ListQuery { prefix: "before".into(), max: 1000, ..ListQuery::default() };
     let objects = copy.list("b", &query).await.unwrap().objects;
@@ -144,7 +144,7 @@ async fn a_snapshot_is_whole_while_writing_goes_on() {
 #[tokio::test]
 async fn a_step_that_fails_harms_no_other_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     let bad = index.step(|tx| {
         tx.sql("INSERT INTO finished VALUES (1, 'x', 1, x'00', 1, 1)")?.execute([])?;
@@ -168,7 +168,7 @@ async fn a_step_that_fails_harms_no_other_and_leaves_nothing() {
 async fn after_a_failed_sync_only_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.sqlite");
-    let index = Index::open(&path).unwrap();
+    let index = Index::open(&path, true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     put(&index, "k", "1").await.unwrap();
     let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
@@ -181,7 +181,7 @@ async fn after_a_failed_sync_only_reading_goes_on() {
     assert!(index.read_only().is_some());
     assert!(index.get("b", "l", None).unwrap().is_some());
     drop(index);
-    let index = Index::open(&path).unwrap();
+    let index = Index::open(&path, true).unwrap();
     assert!(index.get("b", "l", None).unwrap().is_some());
     put(&index, "m", "1").await.unwrap();
     assert!(matches!(Fault::of(&failure(rusqlite::ffi::SQLITE_CORRUPT)), Fault::Dead(_)));
@@ -191,7 +191,7 @@ async fn after_a_failed_sync_only_reading_goes_on() {
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.sqlite");
-    drop(Index::open(&path).unwrap());
+    drop(Index::open(&path, true).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(Index::open(&path).err().unwrap().to_string().contains("newer"));
+    assert!(Index::open(&path, true).err().unwrap().to_string().contains("newer"));
 }

@@ -10,7 +10,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_create_one_key_one_wins() {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     let tasks: Vec<_> = (0..100)
         .map(|n| {
@@ -39,7 +39,7 @@ async fn of_many_that_create_one_key_one_wins() {
 async fn all_that_are_committed_together_are_answered_and_survive() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.sqlite");
-    let index = Index::open(&path).unwrap();
+    let index = Index::open(&path, true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
     let tasks: Vec<_> = (0..2000)
         .map(|n| {
@@ -55,7 +55,7 @@ async fn all_that_are_committed_together_are_answered_and_survive() {
     assert_eq!(ids.len(), objects.len());
     drop(index);
 
-    let index = Index::open(&path).unwrap();
+    let index = Index::open(&path, true).unwrap();
     for object in &objects {
         assert_eq!(index.get("b", &object.key, None).unwrap().as_ref(), Some(object));
     }
