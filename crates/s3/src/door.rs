@@ -23,7 +23,7 @@ use crate::errors::{FAULT, not_implemented};
 use crate::ops::Ops;
 use crate::screen::screen;
 use crate::sums::{Declared, Verdict, checked};
-use crate::{cors, form, post};
+use crate::{cors, form, post, v2};
 
 /// Largest XML body: a thousand keys of the greatest length, escaped.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -84,7 +84,8 @@ impl Door {
             // s3s would hold the file in memory.
             return Ok(Ok(post::upload(&self.access, parts, pieces(incoming), &boundary?, now).await?));
         }
-        let parts = dated(parts);
+        let mut parts = dated(parts);
+        v2::with_slash(&self.access, &mut parts);
         let method = parts.method.clone();
         let wants_attributes = method == Method::GET && has_query(&parts, "attributes");
         let (body, verdict) = if takes_xml(&parts) && !incoming.is_end_stream() {

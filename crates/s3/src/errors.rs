@@ -74,6 +74,9 @@ pub(crate) fn answer(error: Error) -> S3Error {
         }
         Error::NoLock(_) => custom("NoSuchObjectLockConfiguration", StatusCode::NOT_FOUND, text),
         Error::NoDocument(kind) => custom(no_document(kind), StatusCode::NOT_FOUND, text),
+        Error::NoSuchKey(_) => {
+            with_headers(say(S3ErrorCode::NoSuchKey), [(DELETE_MARKER, HeaderValue::from_static("false"))])
+        }
         Error::Store(error) => from_store(error),
     }
 }

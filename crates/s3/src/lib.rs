@@ -27,6 +27,7 @@ mod post;
 mod render;
 mod screen;
 mod sums;
+mod v2;
 
 use std::sync::Arc;
 

@@ -22,6 +22,9 @@ pub enum Error {
     BucketName(String),
     #[error("the key has {0} bytes, at most {max} are allowed", max = super::KEY_BYTES_MAX)]
     KeyTooLong(usize),
+    /// The key, cut where it is long.
+    #[error("there is no object '{0}'")]
+    NoSuchKey(String),
     /// What was asked for is a delete marker.
     #[error("the object is deleted: its latest version is a delete marker")]
     DeleteMarker {

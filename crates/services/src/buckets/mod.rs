@@ -104,7 +104,7 @@ impl Buckets {
                         Error::DeleteMarker { version: id, modified_at, is_named: version.is_some() }
                     }
                     None if version.is_some() => StoreError::NoSuchVersion.into(),
-                    None => StoreError::NoSuchKey.into(),
+                    None => Error::NoSuchKey(clip(key).to_owned()),
                 })
             }
         }
