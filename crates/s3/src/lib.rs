@@ -26,6 +26,7 @@ mod ops;
 mod post;
 mod render;
 mod screen;
+mod sse;
 mod sums;
 mod v2;
 

@@ -81,7 +81,7 @@ pub(crate) async fn upload(
     let head = Head::new(caller, headers, parts.uri);
     let stored =
         access.buckets.put_object(head.call(), (&bucket, &key), draft, Precondition::default(), file, verify).await;
-    rendered(&fields, &bucket, &key, &stored.map_err(answer)?)
+    rendered(&fields, &bucket, &key, &stored.map_err(answer)?.0)
 }
 
 fn is_sum(name: &str) -> bool {

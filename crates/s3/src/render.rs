@@ -1,8 +1,10 @@
 //! Parts of answers that many operations share.
 
 use muonic_ports::object_store::{Algorithm, ChecksumType, Encryption, RetentionMode, VersionId};
-use muonic_services::buckets::canonical_id;
+use muonic_services::buckets::{Expiry, canonical_id};
 use s3s::dto;
+
+use crate::dates::http_date;
 
 /// Sets the one field of the five that fits the sum.
 macro_rules! set_sum {
@@ -91,6 +93,14 @@ pub(crate) fn version(id: VersionId) -> Option<String> {
 
 pub(crate) fn version_of(id: Option<String>) -> Option<VersionId> {
     id.map(VersionId)
+}
+
+/// The value of `x-amz-expiration`.
+pub(crate) fn expiration(expiry: Option<Expiry>) -> Option<String> {
+    expiry.map(|Expiry { rule, at }| {
+        let rule = form_urlencoded::byte_serialize(rule.as_bytes()).collect::<String>();
+        format!("expiry-date=\"{}\", rule-id=\"{rule}\"", http_date(at))
+    })
 }
 
 pub(crate) fn owner(project: &str) -> dto::Owner {

@@ -10,10 +10,11 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::uploads::part_number;
 use crate::dates::{from_dto, to_dto};
-use crate::draft::{SSE, algorithm, changes_more, customer_key, draft, encryption, etag_match};
+use crate::draft::{algorithm, changes_more, draft, etag_match};
 use crate::errors::{answer, not_implemented};
 use crate::facts::{Head, split};
 use crate::render::{checksum_type, set_encryption, set_sum, version, version_of};
+use crate::sse::{SSE, customer_key, encryption};
 
 const SOURCE_SSE: &str = "x-amz-copy-source-server-side-encryption";
 

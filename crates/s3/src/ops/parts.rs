@@ -10,10 +10,10 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::list::{Encoder, page_size};
 use super::uploads::shown_part;
 use crate::dates::to_dto;
-use crate::draft::{SSE, customer_key};
 use crate::errors::answer;
 use crate::facts::split;
 use crate::render::{Owners, checksum_algorithm, checksum_type, owner, set_sum, version, version_of};
+use crate::sse::{SSE, customer_key};
 
 fn initiator(owner: Owner) -> Initiator {
     Initiator { id: owner.id, display_name: owner.display_name }
@@ -124,7 +124,7 @@ pub(super) async fn attributes(
     let of = (input.bucket.as_str(), input.key.as_str());
     let id = version_of(input.version_id);
     service.check(head.call(), Action::GET_ATTRIBUTES, &input.bucket).await.map_err(answer)?;
-    let object = service.object(head.call(), of, id.as_ref(), &Conditions::default()).await.map_err(answer)?;
+    let (object, _) = service.object(head.call(), of, id.as_ref(), &Conditions::default()).await.map_err(answer)?;
     check_customer_key(&object.encryption, key.as_ref().map(|sent| sent.md5.as_str())).map_err(answer)?;
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(to_dto(object.modified_at)),

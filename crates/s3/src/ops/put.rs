@@ -9,7 +9,7 @@ use crate::body::for_store;
 use crate::draft::{draft, precondition};
 use crate::errors::answer;
 use crate::facts::split;
-use crate::render::{checksum_type, set_encryption, set_sum, version};
+use crate::render::{checksum_type, expiration, set_encryption, set_sum, version};
 use crate::sums::Declared;
 
 /// S3's limit for one put; larger objects go in parts.
@@ -26,7 +26,9 @@ pub(super) async fn put(service: &Buckets, req: S3Request<PutObjectInput>) -> S3
     let body = for_store(input.body);
     let of = (input.bucket.as_str(), input.key.as_str());
     let stored = service.put_object(head.call(), of, draft, condition, body, declared.verify()).await;
-    Ok(S3Response::new(rendered(stored.map_err(answer)?)))
+    let (object, expiry) = stored.map_err(answer)?;
+    let output = PutObjectOutput { expiration: expiration(expiry), ..rendered(object) };
+    Ok(S3Response::new(output))
 }
 
 /// The length that a body must have, if its sender says one.

@@ -13,10 +13,11 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use crate::body::to_s3s;
 use crate::dates::{from_dto, to_dto};
-use crate::draft::{META, SSE, SentKey, customer_key, etag_match, refuse_encryption_of_reads};
+use crate::draft::{META, etag_match};
 use crate::errors::answer;
 use crate::facts::{Head, split};
-use crate::render::{checksum_type, retention_mode, set_encryption, set_sum, version, version_of};
+use crate::render::{checksum_type, expiration, retention_mode, set_encryption, set_sum, version, version_of};
+use crate::sse::{SSE, SentKey, customer_key, refuse_encryption_of_reads};
 
 /// What both operations ask for.
 struct Asked {
@@ -70,7 +71,8 @@ macro_rules! asked {
 /// The fields that both outputs have.
 macro_rules! rendered {
     ($output:ident, $answer:ident) => {{
-        let Answer { object, sum, replaced, .. } = $answer;
+        let Answer { object, sum, replaced, expiration, .. } = $answer;
+        $output.expiration = expiration;
         set_encryption!($output, &object.encryption);
         $output.checksum_type = sum.as_ref().map(|(_, kind, _)| checksum_type(*kind));
         set_sum!($output, sum.map(|(algorithm, _, value)| (algorithm, value)));
@@ -103,6 +105,7 @@ struct Answer {
     customer_key: Option<SentKey>,
     parts_count: Option<i32>,
     tag_count: Option<i32>,
+    expiration: Option<String>,
     replaced: Replaced,
 }
 
@@ -151,7 +154,8 @@ async fn find(service: &Buckets, head: &Head, asked: Asked) -> S3Result<Answer> 
     let customer_key = customer_key(&head.headers, SSE)?;
     let of = (asked.bucket.as_str(), asked.key.as_str());
     let version = version_of(asked.version);
-    let object = service.object(head.call(), of, version.as_ref(), &asked.conditions).await.map_err(answer)?;
+    let (object, expiry) =
+        service.object(head.call(), of, version.as_ref(), &asked.conditions).await.map_err(answer)?;
     let (mut range, mut part) = (None, None);
     match (asked.part, asked.range) {
         (Some(_), Some(_)) => {
@@ -181,7 +185,8 @@ async fn find(service: &Buckets, head: &Head, asked: Asked) -> S3Result<Answer> 
     };
     let parts_count = asked.part.and(Some(i32::from(object.parts)).filter(|count| *count > 0));
     let tag_count = i32::try_from(object.tags.len()).ok().filter(|count| *count > 0);
-    Ok(Answer { object, range, sum, customer_key, parts_count, tag_count, replaced: asked.replaced })
+    let expiration = expiration(expiry);
+    Ok(Answer { object, range, sum, customer_key, parts_count, tag_count, expiration, replaced: asked.replaced })
 }
 
 impl Replaced {

@@ -10,10 +10,11 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::put::length;
 use crate::body::for_store;
 use crate::dates::to_dto;
-use crate::draft::{SSE, algorithm, customer_key, draft, precondition};
+use crate::draft::{algorithm, draft, precondition};
 use crate::errors::answer;
 use crate::facts::split;
 use crate::render::{Sealed, checksum_algorithm, checksum_type, set_encryption, set_sum, version};
+use crate::sse::{SSE, customer_key};
 use crate::sums::{Declared, sum_header};
 
 const PARTS_MAX: i32 = 10_000;

@@ -19,7 +19,8 @@ pub struct Server {
     pub admin: KeyCreated,
     pub viewer: KeyCreated,
     pub invoker: KeyCreated,
-    pub root: tempfile::TempDir,
+    /// Removed with it.
+    _root: tempfile::TempDir,
     buckets: Arc<Buckets>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -57,7 +58,7 @@ impl Server {
         let limits = Limits { connections_max, idle: Duration::from_secs(30), drain: Duration::from_secs(10) };
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(muonic_listen::serve(Listener::Tcp(listener), door, limits, stopped));
-        Self { address, admin, viewer, invoker, root, buckets, stop, task }
+        Self { address, admin, viewer, invoker, _root: root, buckets, stop, task }
     }
 
     /// A private bucket of the administrator's project.

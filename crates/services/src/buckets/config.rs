@@ -13,8 +13,9 @@ use muonic_types::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::access::{self, Action, Call};
+use super::access::{self, Call};
 use super::acl::{block_of, bucket_acl, ownership_of};
+use super::action::Action;
 use super::objects::check_tags;
 use super::{Buckets, Error, Result};
 

@@ -7,7 +7,8 @@ use muonic_ports::object_store::{
     CustomerKey, Encryption, NewEncryption, ObjectVersion, Part, Precondition, Upload, VersionId, no_check,
 };
 
-use super::access::{Action, Call};
+use super::access::Call;
+use super::action::Action;
 use super::objects::Draft;
 use super::{Buckets, Conditions, Error, Result};
 

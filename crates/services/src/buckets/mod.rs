@@ -11,6 +11,7 @@
 
 pub mod access;
 mod acl;
+mod action;
 mod attributes;
 mod bucket;
 mod conditions;
@@ -26,13 +27,14 @@ use std::sync::Arc;
 use muonic_ports::object_store::{Bucket, Error as StoreError, ObjectVersion, VersionId};
 use muonic_ports::{Clock, ObjectStore};
 
-pub use access::{Action, Call, Caller, Facts, NoFacts, canonical_id};
+pub use access::{Call, Caller, Facts, NoFacts, canonical_id};
 pub use acl::AclWanted;
+pub use action::Action;
 pub use bucket::NewBucket;
 pub use conditions::Conditions;
 pub use copy::{Copy, PartCopy, Source};
 pub use error::{Error, Result};
-pub use objects::{Draft, Removing, check_customer_key};
+pub use objects::{Draft, Expiry, Removing, check_customer_key};
 pub use uploads::{Completion, PartUpload};
 
 /// Longest key, in bytes of UTF-8.

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
+use muonic_policy::lifecycle::{Facts, Lifecycle, State};
 use muonic_policy::tags::{self, Of};
 use muonic_ports::object_store::{
     Bucket, ByteStream, CustomerKey, Deleted, Encryption, Error as StoreError, LockGuard, NewEncryption, NewObject,
     ObjectVersion, Part, Precondition, Removal, Target, Verify, VersionId,
 };
 
-use super::access::{self, Action, Call};
+use muonic_types::Timestamp;
+
+use super::access::{self, Call};
 use super::acl::{AclWanted, block_of, ownership_of};
-use super::{Buckets, Conditions, Error, Result, check_key, config};
+use super::action::Action;
+use super::config::{self, Kind};
+use super::{Buckets, Conditions, Error, Result, check_key};
 
 /// An object to be, as a request describes it.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +37,31 @@ pub struct Removing {
     pub condition: Precondition,
 }
 
+/// When the bucket's lifecycle will remove an object, and by which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    pub rule: String,
+    pub at: Timestamp,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Expiry {
+    fn of(bucket: &Bucket, object: &ObjectVersion) -> Result<Option<Self>> {
+        let Some(document) = bucket.documents.get(Kind::Lifecycle.name()) else { return Ok(None) };
+        let rules: Lifecycle = config::parse(document, Kind::Lifecycle)?;
+        let facts = Facts {
+            key: &object.key,
+            size: object.size,
+            tags: &object.tags,
+            modified_at: object.modified_at,
+            state: State::Current,
+        };
+        let due = rules.expiration_of(&facts, DAY).filter(|_| object.latest);
+        Ok(due.map(|(rule, at)| Self { rule: rule.to_owned(), at }))
+    }
+}
+
 impl Buckets {
     /// Stores `body` under a key. `verify` is asked after its last byte.
     pub async fn put_object(
@@ -41,13 +72,15 @@ impl Buckets {
         condition: Precondition,
         body: ByteStream,
         verify: Verify,
-    ) -> Result<ObjectVersion> {
+    ) -> Result<(ObjectVersion, Option<Expiry>)> {
         // Before the body is read: a gigabyte for a bucket that is not there
         // should not travel.
         let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
         let new = self.complete(call, &bucket, key, draft)?;
         let target = self.target(&bucket, key, condition);
-        Ok(self.store.put(target, new, body, verify).await?)
+        let object = self.store.put(target, new, body, verify).await?;
+        let expiry = Expiry::of(&bucket, &object)?;
+        Ok((object, expiry))
     }
 
     /// What is known of the latest version, or of the one named.
@@ -57,11 +90,12 @@ impl Buckets {
         (bucket, key): (&str, &str),
         version: Option<&VersionId>,
         conditions: &Conditions,
-    ) -> Result<ObjectVersion> {
+    ) -> Result<(ObjectVersion, Option<Expiry>)> {
         let action = if version.is_some() { Action::GET_VERSION } else { Action::GET };
-        let (_, object) = self.find(call, action, (bucket, key), version).await?;
+        let (bucket, object) = self.find(call, action, (bucket, key), version).await?;
         conditions.check(&object)?;
-        Ok(object)
+        let expiry = Expiry::of(&bucket, &object)?;
+        Ok((object, expiry))
     }
 
     /// The bytes of a version that [`Self::object`] has answered.

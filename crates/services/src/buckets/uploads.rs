@@ -4,7 +4,8 @@ use muonic_ports::object_store::{
     Algorithm, ByteStream, ChecksumType, CompletedPart, CustomerKey, ObjectVersion, Part, Precondition, Upload, Verify,
 };
 
-use super::access::{Action, Call};
+use super::access::Call;
+use super::action::Action;
 use super::objects::{Draft, check_customer_key};
 use super::{Buckets, Error, PAGE_MAX, Result};
 
