@@ -187,7 +187,6 @@ pub(crate) fn precondition(if_match: Option<ETagCondition>, if_none_match: Optio
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn map(headers: &[(&'static str, &[u8])]) -> HeaderMap {
