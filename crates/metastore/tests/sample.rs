@@ -3,7 +3,6 @@
 //!
 //! `MUONIC_SAMPLE=<new file> cargo test -p muonic-metastore --test sample`
 
-
 use muonic_ports::Metastore;
 use muonic_ports::blob_store::Blob;
 use muonic_ports::metastore::{

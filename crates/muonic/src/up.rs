@@ -31,6 +31,7 @@ use crate::{listen, log, machine, take_over};
 
 /// For a request's head, and for a connection between two requests.
 const IDLE: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const RECONCILERS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Run the server.
@@ -147,9 +148,11 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let dispatcher = Dispatcher::new(jobs.clone(), engine.clone(), task_settings(&config, &s3_url));
     let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine, replica_settings(&config));
 
-    let scrub_every = Duration::from_secs(config.store.scrub_every_days.saturating_mul(24 * 3600));
+    let scrub_every = Duration::from_secs(config.store.scrub_every_days.saturating_mul(DAY.as_secs()));
     let upkeep = muonic_store::Upkeep::new(embedded, scrub_every, config.store.scrub_bytes_per_s);
     let collector = services::Collector::new(meta.clone(), store.clone(), blobs.clone(), clock.clone());
+
+    let lifecycle = services::Lifecycle::new(objects.clone(), clock.clone(), DAY);
 
     // The doors.
     let metrics = Arc::new(Metrics::new());
@@ -186,6 +189,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     reconcilers.spawn(releaser.run(working.clone()));
     reconcilers.spawn(collector.run(working.clone()));
     reconcilers.spawn(upkeep.run(working.clone()));
+    reconcilers.spawn(lifecycle.run(working.clone()));
     folder.write_local_file(&LocalFile {
         version: 1,
         url: url.clone(),

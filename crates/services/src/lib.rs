@@ -3,7 +3,7 @@
 //! services and nothing else; services never know which door called.
 //!
 //! The reconcilers live here too: the dispatcher (jobs), the releaser
-//! (endpoints) and the collector (unused blobs). They read intended and actual
+//! (endpoints), the collector (unused blobs) and the lifecycle of buckets. They read intended and actual
 //! state, woken by event or by clock, and repeat idempotent steps until both
 //! agree.
 
@@ -21,6 +21,7 @@ mod events;
 pub mod jobs;
 mod jobs_check;
 pub mod keys;
+pub mod lifecycle;
 pub mod lineage;
 mod logs;
 pub mod models;
@@ -47,6 +48,7 @@ pub use error::{Error, Result};
 pub use events::Events;
 pub use jobs::Jobs;
 pub use keys::Keys;
+pub use lifecycle::Lifecycle;
 pub use lineage::Lineage;
 pub use models::Models;
 pub use releaser::Releaser;

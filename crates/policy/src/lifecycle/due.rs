@@ -78,6 +78,15 @@ impl Lifecycle {
         Some((due.rule, due.at))
     }
 
+    /// Whether a decision can depend on an object's tags.
+    pub fn asks_for_tags(&self) -> bool {
+        self.rules.iter().filter(|rule| rule.enabled).any(|rule| match &rule.filter {
+            Filter::Tag(_) => true,
+            Filter::And(and) => !and.tags.is_empty(),
+            _ => false,
+        })
+    }
+
     /// Whether anything can ever be due.
     pub fn is_active(&self) -> bool {
         self.rules.iter().any(|rule| rule.enabled)

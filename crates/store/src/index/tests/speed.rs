@@ -1,5 +1,5 @@
-//! How fast it is; run by hand:
-//! `cargo test -p muonic-store --release --lib index::tests::speed -- --ignored --nocapture --test-threads 1`
+//! How fast it is; with MUONIC_TEST_LONG only:
+//! `MUONIC_TEST_LONG=1 cargo test -p muonic-store --release --lib index::tests::speed -- --nocapture --test-threads 1`
 
 use std::time::Instant;
 
@@ -9,8 +9,10 @@ use super::*;
 use crate::index::NewPart;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a check"]
 async fn puts_gets_and_lists() {
+    if std::env::var_os("MUONIC_TEST_LONG").is_none() {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
@@ -60,8 +62,10 @@ async fn puts_gets_and_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a check"]
 async fn complete_ten_thousand_parts() {
+    if std::env::var_os("MUONIC_TEST_LONG").is_none() {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(&dir.path().join("index.sqlite"), true).unwrap();
     index.bucket_create(new_bucket("b", false)).await.unwrap();
