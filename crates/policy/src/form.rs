@@ -47,7 +47,9 @@ impl FormPolicy {
         let Value::Object(fields) = value else { return Err(wrong("the policy must be a JSON object")) };
         let expiration = match fields.get("expiration") {
             Some(Value::String(s)) => {
-                s.parse().map_err(|_| wrong(format!("invalid 'expiration' value {s:?}; write 2030-01-31T12:00:00Z")))?
+                // As in S3: no space in the place of the T, and no offset but Z.
+                let at = if s.ends_with('Z') && s.contains('T') { s.parse().ok() } else { None };
+                at.ok_or_else(|| wrong(format!("invalid 'expiration' value {s:?}; write 2030-01-31T12:00:00Z")))?
             }
             _ => return Err(wrong("the policy is missing expiration")),
         };

@@ -62,6 +62,9 @@ fn statement(fields: &Map<String, Value>, place: &str, bucket: &str, variables: 
         Some(_) => return Err(malformed(format!("{place}: invalid effect; write \"Allow\" or \"Deny\""))),
     };
     let principals = one_of(fields, "Principal", "NotPrincipal", place, Principals::parse)?;
+    if effect == Effect::Allow && matches!(principals, OneOf::AllBut(_)) {
+        return Err(malformed(format!("{place}: NotPrincipal is for the effect Deny; it would allow all others")));
+    }
     let actions = one_of(fields, "Action", "NotAction", place, |v, place| {
         one_or_many(v, place)?.iter().map(|a| action(a, place)).collect()
     })?;

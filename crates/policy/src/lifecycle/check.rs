@@ -129,14 +129,13 @@ fn sizes() -> Result<()> {
 
 impl Rule {
     fn check(&self, n: usize) -> Result<()> {
-        if self.transitions {
-            return Err(Error::NotImplemented("lifecycle transitions to another storage class"));
-        }
         if self.id.chars().count() > ID_MAX {
             return Err(Error::Invalid(format!("ID length should not exceed allowed limit of {ID_MAX}")));
         }
         self.filter.check()?;
-        if self.expiration.is_none() && self.noncurrent.is_none() && self.abort_incomplete_days.is_none() {
+        self.transition_dates.iter().try_for_each(|date| midnight(*date))?;
+        let acts = self.expiration.is_some() || self.noncurrent.is_some() || self.abort_incomplete_days.is_some();
+        if !acts && !self.transitions {
             return Err(Error::InvalidRequest(format!("lifecycle rule {n} needs at least one action")));
         }
         if let Some(expiration) = &self.expiration {
@@ -161,6 +160,9 @@ impl Rule {
                 return Err(refused(n, "AbortIncompleteMultipartUpload cannot be specified with tags or object sizes"));
             }
         }
+        if self.transitions {
+            return Err(Error::NotImplemented("lifecycle transitions to another storage class"));
+        }
         Ok(())
     }
 }
@@ -176,17 +178,15 @@ impl Expiration {
         if let Some(days) = self.days {
             positive(days, "Days for Expiration action")?;
         }
-        if let Some(date) = self.date
-            && !is_midnight(date)
-        {
-            return Err(Error::Invalid("Date must be at midnight GMT".to_owned()));
-        }
-        Ok(())
+        self.date.map_or(Ok(()), midnight)
     }
 }
 
-fn is_midnight(at: Timestamp) -> bool {
-    at.as_second().rem_euclid(DAY_S) == 0 && at.subsec_nanosecond() == 0
+fn midnight(at: Timestamp) -> Result<()> {
+    if at.as_second().rem_euclid(DAY_S) == 0 && at.subsec_nanosecond() == 0 {
+        return Ok(());
+    }
+    Err(Error::Invalid("Date must be at midnight GMT".to_owned()))
 }
 
 fn positive(days: i32, what: &str) -> Result<()> {

@@ -41,6 +41,9 @@ pub struct Rule {
     /// which is refused.
     #[serde(skip)]
     pub transitions: bool,
+    /// The dates of those, which are checked first.
+    #[serde(skip)]
+    pub transition_dates: Vec<Timestamp>,
 }
 
 /// Which objects a rule is about, in the form it was given.

@@ -118,6 +118,8 @@ fn what_is_no_policy_is_refused() {
         encode(r#"{"expiration": "2030-01-01T12:00:00Z"}"#),
         encode(r#"{"conditions": []}"#),
         encode(r#"{"expiration": "soon", "conditions": []}"#),
+        encode(r#"{"expiration": "2030-01-01 12:00:00.5+00:00", "conditions": []}"#),
+        encode(r#"{"expiration": "2030-01-01 12:00:00Z", "conditions": []}"#),
         encode(r#"{"expiration": "2030-01-01T12:00:00Z", "conditions": [], "conditions": []}"#),
         encode(&"[".repeat(1000)),
         encode(&format!(r#"{{"expiration": "2030-01-01T12:00:00Z", "conditions": [], "x": "{}"}}"#, "x".repeat(20480))),

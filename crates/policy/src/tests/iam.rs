@@ -44,11 +44,11 @@ fn principals_are_told_apart() {
         (json!({"Service": "logging.s3.amazonaws.com"}), false, false, false),
     ];
     for (principal, anonymous, ann, bob) in cases {
-        for (field, holds) in [("Principal", true), ("NotPrincipal", false)] {
-            let policy = parse(changed(json!({"Principal": null, field: principal})));
+        for (field, effect, decided) in [("Principal", "Allow", true), ("NotPrincipal", "Deny", false)] {
+            let policy = parse(changed(json!({"Principal": null, field: principal, "Effect": effect})));
             for (caller, expected) in [(Caller::Anonymous, anonymous), (ANN, ann), (BOB, bob)] {
                 let decision = ask(&policy, caller, "s3:GetObject", "b/k", &none);
-                assert_eq!(decision == Decision::Allow, expected == holds, "{field} {principal} {caller:?}");
+                assert_eq!(decision != Decision::Silent, expected == decided, "{field} {principal} {caller:?}");
             }
         }
     }
@@ -138,6 +138,7 @@ fn what_is_no_policy_is_refused_with_a_reason() {
         (with(json!({"Effect": null})), "Effect"),
         (with(json!({"Principal": null})), "Principal"),
         (with(json!({"NotPrincipal": "*"})), "exclude"),
+        (with(json!({"Principal": null, "NotPrincipal": {"AWS": "red"}})), "NotPrincipal is for"),
         (with(json!({"Principal": "ann"})), "principal"),
         (with(json!({"Principal": {}})), "principal"),
         (with(json!({"Principal": {"AWS": []}})), "list"),
@@ -183,7 +184,6 @@ fn public_is_what_lets_everybody_in() {
         (json!({}), true),
         (json!({"Effect": "Deny"}), false),
         (json!({"Principal": {"AWS": "arn:aws:iam::red:root"}}), false),
-        (json!({"Principal": null, "NotPrincipal": {"AWS": "red"}}), true),
         (json!({"Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/32"}}}), false),
         (json!({"Condition": {"IpAddress": {"aws:SourceIp": ["54.240.143.0/24", "0.0.0.0/1"]}}}), true),
         (json!({"Condition": {"IpAddress": {"aws:SourceIp": "::/0"}}}), true),

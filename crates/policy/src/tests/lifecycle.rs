@@ -19,6 +19,7 @@ fn rule(id: &str, filter: Filter) -> Rule {
         noncurrent: None,
         abort_incomplete_days: None,
         transitions: false,
+        transition_dates: Vec::new(),
     }
 }
 
@@ -180,6 +181,7 @@ fn wrong_rules_are_refused_as_s3_does() {
     let all = || Filter::All;
     let both = Expiration { days: Some(1), date: Some(at("2024-01-01T00:00:00Z")), ..Expiration::default() };
     let abort = |days, filter| Rule { abort_incomplete_days: Some(days), ..rule("a", filter) };
+    let noon = at("2024-01-01T12:00:00Z");
     let sized = Filter::And(And { size_greater_than: Some(10), size_less_than: Some(10), ..And::default() });
     let twice = Filter::And(And { tags: vec![tag("a", "1"), tag("a", "2")], ..And::default() });
     for (rules, code) in [
@@ -205,6 +207,8 @@ fn wrong_rules_are_refused_as_s3_does() {
         (vec![days("r", prefix(&"x".repeat(1025)), 1)], "InvalidRequest"),
         (vec![days("r", Filter::Tag(tag("", "b")), 1)], "InvalidTag"),
         (vec![Rule { transitions: true, ..days("r", all(), 1) }], "NotImplemented"),
+        (vec![Rule { transitions: true, ..rule("r", all()) }], "NotImplemented"),
+        (vec![Rule { transitions: true, transition_dates: vec![noon], ..rule("r", all()) }], "InvalidArgument"),
     ] {
         assert_eq!(Lifecycle::new(rules.clone()).map_err(|e| e.code()), Err(code), "{:?}", rules.first());
     }

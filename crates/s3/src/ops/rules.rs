@@ -188,7 +188,10 @@ fn read_rule(rule: LifecycleRule) -> S3Result<Rule> {
             newer_versions: sent.newer_noncurrent_versions,
         }),
     };
-    let has = |list: Option<usize>| list.is_some_and(|len| len > 0);
+    let transitions = rule.transitions.unwrap_or_default();
+    let dates = transitions.iter().filter_map(|transition| transition.date.as_ref().map(from_dto));
+    let transition_dates = dates.collect::<S3Result<_>>()?;
+    let later = rule.noncurrent_version_transitions.unwrap_or_default();
     Ok(Rule {
         id: rule.id.unwrap_or_default(),
         enabled,
@@ -196,8 +199,8 @@ fn read_rule(rule: LifecycleRule) -> S3Result<Rule> {
         expiration,
         noncurrent,
         abort_incomplete_days: rule.abort_incomplete_multipart_upload.and_then(|abort| abort.days_after_initiation),
-        transitions: has(rule.transitions.map(|list| list.len()))
-            || has(rule.noncurrent_version_transitions.map(|list| list.len())),
+        transitions: !transitions.is_empty() || !later.is_empty(),
+        transition_dates,
     })
 }
 
