@@ -41,17 +41,16 @@ impl LockGuard {
         }
     }
 
-    /// Refuses to weaken a retention that still holds. A longer one of the
-    /// same mode, or compliance in the place of governance, is no weakening.
+    /// Refuses to change a retention that still holds, but to a longer one of
+    /// the same mode. Compliance in the place of governance takes away a right
+    /// of those who may bypass it, so it needs that right.
     pub fn may_retain(self, old: Option<Retention>, new: Option<Retention>) -> Result<()> {
         let Some(old) = old.filter(|r| r.until > self.now) else { return Ok(()) };
         if old.mode == RetentionMode::Governance && self.bypass {
             return Ok(());
         }
         match new {
-            Some(new) if new.until >= old.until && (new.mode == old.mode || new.mode == RetentionMode::Compliance) => {
-                Ok(())
-            }
+            Some(new) if new.until >= old.until && new.mode == old.mode => Ok(()),
             _ => Err(Error::Retained(old.mode)),
         }
     }

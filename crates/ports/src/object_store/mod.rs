@@ -133,7 +133,9 @@ pub trait ObjectStore: Send + Sync {
     /// Makes the parts listed, in this order, the object; other parts go. The
     /// time it takes does not grow with their bytes. `InvalidPartOrder`,
     /// `InvalidPart`, `PartTooSmall` (all but the last have 5 MiB at least).
-    /// `sum` is the sum of the whole object that the caller expects.
+    /// `sum` is the sum of the whole object that the caller expects. Where the
+    /// upload was completed with these parts before, it may answer the same
+    /// again, or `NoSuchUpload`.
     async fn upload_complete(
         &self,
         upload: &Upload,

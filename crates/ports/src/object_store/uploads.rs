@@ -15,6 +15,21 @@ pub struct Upload {
     pub encryption: Encryption,
 }
 
+impl Upload {
+    /// An upload of which nothing but its name is known: one that has been
+    /// completed, to be completed again.
+    pub fn named(bucket: &str, key: &str, id: &str) -> Self {
+        Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            id: id.to_owned(),
+            started_at: Timestamp::UNIX_EPOCH,
+            new: NewObject::default(),
+            encryption: Encryption::None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub number: u16,

@@ -1,7 +1,8 @@
 //! Uploads in parts.
 
 use muonic_ports::object_store::{
-    Algorithm, ByteStream, ChecksumType, CompletedPart, CustomerKey, ObjectVersion, Part, Precondition, Upload, Verify,
+    Algorithm, ByteStream, ChecksumType, CompletedPart, CustomerKey, Error as StoreError, ObjectVersion, Part,
+    Precondition, Upload, Verify,
 };
 
 use super::access::Call;
@@ -90,8 +91,19 @@ impl Buckets {
         completion: Completion,
     ) -> Result<ObjectVersion> {
         let bucket = self.open(call, Action::PUT, bucket, Some(key)).await?;
-        let upload = self.store.upload(&bucket.name, key, &completion.upload).await?;
-        let Completion { parts, condition, sum, checksum_type, size, customer_key_md5, .. } = completion;
+        let Completion { upload, mut parts, condition, sum, checksum_type, size, customer_key_md5 } = completion;
+        // A part that was sent twice may be listed twice; the last one counts.
+        parts.reverse();
+        parts.dedup_by_key(|part| part.number);
+        parts.reverse();
+        let upload = match self.store.upload(&bucket.name, key, &upload).await {
+            // Whoever missed the answer completes it again.
+            Err(StoreError::NoSuchUpload) => {
+                let upload = Upload::named(&bucket.name, key, &upload);
+                return Ok(self.store.upload_complete(&upload, parts, condition, None, self.clock.now()).await?);
+            }
+            found => found?,
+        };
         // Completing reads no bytes, so nobody else compares it.
         check_customer_key(&upload.encryption, customer_key_md5.as_deref())?;
         if checksum_type.is_some() && checksum_type != upload.new.checksum_type {

@@ -40,6 +40,13 @@ pub(super) async fn all(store: &dyn ObjectStore) {
         let longer = ObjectChange::Retention(Some(Retention { mode, until: at(200) }), guard_at(at(10), false));
         let longer = store.change(LOCKED, "key", Some(&version), longer).await.expect("longer is no weakening");
         assert_eq!(longer.retention, Some(Retention { mode, until: at(200) }));
+        let other = match mode {
+            RetentionMode::Governance => RetentionMode::Compliance,
+            RetentionMode::Compliance => RetentionMode::Governance,
+        };
+        let other = ObjectChange::Retention(Some(Retention { mode: other, until: at(300) }), guard_at(at(10), false));
+        let refused = store.change(LOCKED, "key", Some(&version), other).await;
+        assert!(matches!(refused, Err(Error::Retained(_))), "{refused:?}");
 
         let bypassed = remove(store, &version, guard_at(at(150), true)).await;
         match mode {
