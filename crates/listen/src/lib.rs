@@ -6,12 +6,14 @@
 //! connection that says nothing holds its place for a moment, not for ever.
 
 mod linger;
+mod peer;
 
 pub use linger::{Linger, Lingering};
 
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +53,8 @@ pub struct Limits {
 }
 
 /// Serves until `stop` is done, then lets requests under way finish for up to
-/// `limits.drain`, and cuts off what is left.
+/// `limits.drain`, and cuts off what is left. Each request has its peer's
+/// `SocketAddr` among its extensions, unless it came over a Unix socket.
 pub async fn serve<S, B>(listener: Listener, service: S, limits: Limits, stop: impl Future<Output = ()>)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -69,12 +72,13 @@ where
     let (cut, is_cut) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
-        let (stream, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut stop => break,
             next = next(&listener, &connections) => next,
         };
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service.clone()));
+        let service = peer::FromPeer { service: service.clone(), peer };
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         let mut is_cut = is_cut.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -92,17 +96,20 @@ where
     drop(cut);
 }
 
-/// The next connection, with its place.
-async fn next(listener: &Listener, connections: &Arc<Semaphore>) -> (Stream, OwnedSemaphorePermit) {
+/// The next connection, with its peer and its place.
+async fn next(
+    listener: &Listener,
+    connections: &Arc<Semaphore>,
+) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed.
         let Ok(place) = connections.clone().acquire_owned().await else { std::future::pending().await };
         let accepted = match listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::tcp(stream)),
-            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (Stream::tcp(stream), Some(peer))),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None)),
         };
         match accepted {
-            Ok(stream) => return (stream, place),
+            Ok((stream, peer)) => return (stream, peer, place),
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be accepted");

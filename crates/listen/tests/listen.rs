@@ -1,6 +1,7 @@
 //! The loop against clients that do not behave.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,27 @@ async fn connections_that_say_nothing_give_their_places_back() {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     assert!(asked(&mut stream).await.ends_with("here"));
     stop.send(()).expect("it runs");
+    task.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn requests_say_who_sent_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tell = service_fn(|request: Request<Incoming>| async move {
+        let peer = request.extensions().get::<SocketAddr>().expect("a peer").to_string();
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(peer)))
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until = async {
+        let _ = stopped.await;
+    };
+    let task = tokio::spawn(serve(Listener::Tcp(listener), tell, limits(4, 60_000), until));
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let me = stream.local_addr().expect("an address").to_string();
+    let said = asked(&mut stream).await;
+    assert!(said.ends_with(&me), "{said} is not from {me}");
+    drop((stream, stop));
     task.await.expect("it ends");
 }
 

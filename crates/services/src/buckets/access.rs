@@ -2,7 +2,9 @@
 //! `muonic_policy::access`; here it gets its facts, and what most requests are
 //! (a key in its own project, a bucket without a policy) is told at once.
 
-use muonic_policy::access::{self as layers, Key, Question};
+use std::sync::Arc;
+
+use muonic_policy::access::{self as layers, Key, Layer, Question, Verdict};
 use muonic_policy::iam::{Context, Policy};
 use muonic_ports::object_store::{Bucket, ObjectVersion};
 use muonic_types::key::Principal;
@@ -11,6 +13,7 @@ use muonic_types::{Digest, ProjectId};
 use super::acl::{block_of, bucket_acl, object_acl, ownership_of};
 use super::action::Action;
 use super::config::Kind;
+use super::memo::Memo;
 use super::{Error, Result};
 use crate::auth;
 
@@ -109,17 +112,37 @@ pub fn is_allowed(
     key: Option<&str>,
     object: Option<&ObjectVersion>,
 ) -> Result<bool> {
+    Ok(decide(call, action, bucket, key, object)?.is_allowed())
+}
+
+/// Whether the caller may give tags to the object it writes: also one whom an
+/// access list lets write, unless the policy denies it.
+pub(super) fn may_tag_new(call: Call<'_>, bucket: &Bucket, key: &str) -> Result<bool> {
+    let put = || decide(call, Action::PUT, bucket, Some(key), None);
+    Ok(match decide(call, Action::PUT_TAGS, bucket, Some(key), None)? {
+        Verdict::Allow(_) => true,
+        Verdict::Deny(Layer::Policy) => false,
+        Verdict::Deny(_) => put()? == Verdict::Allow(Layer::BucketAcl),
+    })
+}
+
+fn decide(
+    call: Call<'_>,
+    action: Action,
+    bucket: &Bucket,
+    key: Option<&str>,
+    object: Option<&ObjectVersion>,
+) -> Result<Verdict> {
     // A role that does not suffice may still be helped by an access list.
     if is_plain(call, bucket)
         && object.is_none_or(|object| object.owner == bucket.project.as_str())
         && let Caller::Key(principal) = call.caller
         && auth::authorise(principal, action.needs).is_ok()
     {
-        return Ok(true);
+        return Ok(Verdict::Allow(Layer::Role));
     }
     let owner = canonical_id(bucket.project.as_str());
-    let policy = bucket.documents.get(Kind::Policy.name());
-    let policy = policy.map(|text| Policy::parse(text, &bucket.name)).transpose().map_err(unreadable)?;
+    let policy = policy_of(bucket)?;
     let context = match &policy {
         Some(policy) => context(call, policy, object),
         None => Context::new(),
@@ -153,13 +176,20 @@ pub fn is_allowed(
         resource: &resource,
         context: &context,
         bucket_owner: &owner,
-        policy: policy.as_ref(),
+        policy: policy.as_deref(),
         bucket_acl: Some(&bucket_acl),
         object_acl: object_acl.as_ref(),
         block: block_of(bucket)?,
         ownership: ownership_of(bucket)?,
     };
-    Ok(layers::decide(&question).is_allowed())
+    Ok(layers::decide(&question))
+}
+
+pub(super) fn policy_of(bucket: &Bucket) -> Result<Option<Arc<Policy>>> {
+    static KNOWN: Memo<Policy> = Memo::new();
+    let text = bucket.documents.get(Kind::Policy.name());
+    let parse = |text: &str| Policy::parse(text, &bucket.name).map_err(unreadable);
+    text.map(|text| KNOWN.get(&bucket.name, text, parse)).transpose()
 }
 
 /// Whether the caller's role alone decides, but for objects of others.

@@ -2,6 +2,7 @@
 //! name and does not look into.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muonic_policy::cors::Cors;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::access::{self, Call};
 use super::acl::{block_of, bucket_acl, ownership_of};
 use super::action::Action;
+use super::memo::Memo;
 use super::objects::check_tags;
 use super::{Buckets, Error, Result};
 
@@ -175,8 +177,7 @@ impl Buckets {
     /// Whether its policy or its access list lets everybody in.
     pub async fn is_public(&self, call: Call<'_>, bucket: &str) -> Result<bool> {
         let bucket = self.open(call, Action::GET_POLICY_STATUS, bucket, None).await?;
-        let policy = bucket.documents.get(Kind::Policy.name());
-        let policy = policy.map(|text| Policy::parse(text, &bucket.name)).transpose().map_err(access::unreadable)?;
+        let policy = access::policy_of(&bucket)?;
         let block = block_of(&bucket)?;
         let by_policy = policy.is_some_and(|policy| policy.is_public()) && !block.restrict_public_buckets;
         let by_acl = ownership_of(&bucket)?.acls_enabled() && bucket_acl(&bucket)?.is_public();
@@ -192,9 +193,11 @@ impl Buckets {
 
     /// For browsers, who ask without a signature; `None` where the bucket or
     /// its rules are not there.
-    pub async fn cors(&self, bucket: &str) -> Result<Option<Cors>> {
+    pub async fn cors(&self, bucket: &str) -> Result<Option<Arc<Cors>>> {
+        static KNOWN: Memo<Cors> = Memo::new();
         let Some(bucket) = self.store.bucket(bucket).await? else { return Ok(None) };
-        bucket.documents.get(Kind::Cors.name()).map(|document| parse(document, Kind::Cors)).transpose()
+        let text = bucket.documents.get(Kind::Cors.name());
+        text.map(|text| KNOWN.get(&bucket.name, text, |text| parse(text, Kind::Cors))).transpose()
     }
 
     /// `NoDocument` unless the bucket's versions may be locked.

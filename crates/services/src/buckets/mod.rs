@@ -19,6 +19,7 @@ pub mod config;
 mod copy;
 mod error;
 mod listing;
+mod memo;
 mod objects;
 mod uploads;
 

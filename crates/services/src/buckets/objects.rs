@@ -17,6 +17,7 @@ use super::access::{self, Call};
 use super::acl::{AclWanted, block_of, ownership_of};
 use super::action::Action;
 use super::config::{self, Kind};
+use super::memo::Memo;
 use super::{Buckets, Conditions, Error, Result, check_key};
 
 /// An object to be, as a request describes it.
@@ -49,7 +50,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 impl Expiry {
     fn of(bucket: &Bucket, object: &ObjectVersion) -> Result<Option<Self>> {
         let Some(document) = bucket.documents.get(Kind::Lifecycle.name()) else { return Ok(None) };
-        let rules: Lifecycle = config::parse(document, Kind::Lifecycle)?;
+        static KNOWN: Memo<Lifecycle> = Memo::new();
+        let rules = KNOWN.get(&bucket.name, document, |text| config::parse(text, Kind::Lifecycle))?;
         let facts = Facts {
             key: &object.key,
             size: object.size,
@@ -170,7 +172,9 @@ impl Buckets {
         let may = |action| access::authorise(call, action, bucket, Some(key), None);
         if !new.tags.is_empty() {
             check_tags(Of::Object, &new.tags)?;
-            may(Action::PUT_TAGS)?;
+            if !access::may_tag_new(call, bucket, key)? {
+                return Err(access::denied(call, Action::PUT_TAGS, &bucket.name));
+            }
         }
         if new.retention.is_some() || new.legal_hold {
             if !bucket.lock {
