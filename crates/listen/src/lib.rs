@@ -97,10 +97,7 @@ where
 }
 
 /// The next connection, with its peer and its place.
-async fn next(
-    listener: &Listener,
-    connections: &Arc<Semaphore>,
-) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
+async fn next(listener: &Listener, connections: &Arc<Semaphore>) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed.
         let Ok(place) = connections.clone().acquire_owned().await else { std::future::pending().await };

@@ -1,6 +1,7 @@
 //! Keys and callers for s3s: secrets come from the authenticator, in memory,
 //! never from the metastore.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
@@ -44,7 +45,8 @@ impl Access {
             name if reads_no_xml(name) => return Ok(()),
             _ => return Err(s3_error!(AccessDenied, "the request is not signed; sign it with an access key")),
         };
-        let facts = Seen { headers: cx.headers(), uri: cx.uri() };
+        let peer = cx.extensions_mut().get().copied();
+        let facts = Seen { headers: cx.headers(), uri: cx.uri(), peer };
         let call = Call { caller: &Caller::Anonymous, facts: &facts, expected_owner: None };
         let path = cx.s3_path();
         let key = if on_key { path.get_object_key() } else { None };
@@ -96,11 +98,12 @@ impl S3Access for Access {
 struct Seen<'a> {
     headers: &'a HeaderMap,
     uri: &'a Uri,
+    peer: Option<SocketAddr>,
 }
 
 impl muonic_services::buckets::Facts for Seen<'_> {
     fn values(&self, key: &str) -> Vec<String> {
-        facts::values(self.headers, self.uri, key)
+        facts::values(self.headers, self.uri, self.peer, key)
     }
 }
 

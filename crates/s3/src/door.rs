@@ -20,10 +20,11 @@ use crate::access::Access;
 use crate::body::{guarded, pieces, to_s3s};
 use crate::dates::parse_http_date;
 use crate::errors::{FAULT, not_implemented};
+use crate::lenient::Lenient;
 use crate::ops::Ops;
 use crate::screen::screen;
 use crate::sums::{Declared, Verdict, checked};
-use crate::{cors, form, post, v2};
+use crate::{cors, form, post, unmeasured, v2};
 
 /// Largest XML body: a thousand keys of the greatest length, escaped.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -44,9 +45,11 @@ impl Door {
         config.xml_max_body_size = XML_BYTES_MAX;
         let mut builder = S3ServiceBuilder::new(Ops::new(buckets.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        let inner = S3ServiceBuilder::new(Ops::new(buckets.clone())).build();
         let access = Access { auth, buckets };
         builder.set_auth(access.clone());
         builder.set_access(access.clone());
+        builder.set_route(Lenient { access: access.clone(), inner });
         let started = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         Self { s3: builder.build(), access, requests: Arc::new(AtomicU64::new(started)) }
     }
@@ -100,6 +103,9 @@ impl Door {
             let (stream, verdict) = checked(pieces(incoming), declared);
             (to_s3s(stream), Some(verdict))
         } else {
+            if method == Method::PUT {
+                unmeasured::mark(&mut parts);
+            }
             (guarded(incoming), None)
         };
         let response = self.s3.call(Request::from_parts(parts, body)).await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use muonic_ports::object_store::{Algorithm, EtagMatch, Precondition, Retention, RetentionMode};
 use muonic_services::buckets::{AclWanted, Draft};
 use muonic_types::Timestamp;
@@ -175,7 +175,21 @@ pub(crate) fn algorithm(headers: &HeaderMap, name: &str) -> S3Result<Option<Algo
     text(headers, name)?.map(|name| name.parse().map_err(unknown)).transpose()
 }
 
-/// `*`, one tag, or a list of them.
+/// `*`, one tag, or a list of them, with quotes or without. Whether a tag is
+/// weak makes no difference: none of ours is.
+pub(crate) fn etags(headers: &HeaderMap, name: &HeaderName) -> Option<EtagMatch> {
+    let mut tags = Vec::new();
+    for value in headers.get_all(name) {
+        for tag in String::from_utf8_lossy(value.as_bytes()).split(',') {
+            match tag.trim() {
+                "*" => return Some(EtagMatch::Any),
+                tag => tags.push(tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').to_owned()),
+            }
+        }
+    }
+    if tags.is_empty() { None } else { Some(EtagMatch::Tags(tags)) }
+}
+
 pub(crate) fn etag_match(condition: ETagCondition) -> EtagMatch {
     match condition {
         ETagCondition::Any => EtagMatch::Any,
@@ -203,11 +217,25 @@ mod tests {
 
     #[test]
     fn framing_is_not_kept() {
-        for (sent, kept) in
-            [("aws-chunked", ""), ("gzip", "gzip"), ("gzip, aws-chunked", "gzip"), ("deflate,gzip", "deflate,gzip"), ("AWS-Chunked,br", "br")]
-        {
+        for (sent, kept) in [
+            ("aws-chunked", ""),
+            ("gzip", "gzip"),
+            ("gzip, aws-chunked", "gzip"),
+            ("deflate,gzip", "deflate,gzip"),
+            ("AWS-Chunked,br", "br"),
+        ] {
             assert_eq!(without_aws_chunked(sent), kept);
         }
+    }
+
+    #[test]
+    fn conditions_may_be_lists() {
+        let tags = |value: &'static str| etags(&map(&[("if-match", value.as_bytes())]), &http::header::IF_MATCH);
+        let some = |tags: &[&str]| Some(EtagMatch::Tags(tags.iter().map(|tag| (*tag).to_owned()).collect()));
+        assert_eq!(tags("\"a\""), some(&["a"]));
+        assert_eq!(tags("\"a\", W/\"b\",c"), some(&["a", "b", "c"]));
+        assert_eq!(tags("\"a\", *"), Some(EtagMatch::Any));
+        assert_eq!(etags(&HeaderMap::new(), &http::header::IF_MATCH), None);
     }
 
     #[test]

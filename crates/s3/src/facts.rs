@@ -3,8 +3,17 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, Uri};
+use muonic_ports::object_store::ByteStream;
 use muonic_services::buckets::{Call, Caller, Facts};
-use s3s::{S3Request, TrailingHeaders};
+use s3s::dto::StreamingBlob;
+use s3s::{S3Request, S3Result, TrailingHeaders, s3_error};
+
+use crate::body::for_store;
+use crate::lenient::Original;
+use crate::unmeasured::Unmeasured;
+
+/// S3's limit for one body; larger objects go in parts.
+const OBJECT_BYTES_MAX: u64 = 5 << 30;
 
 /// What is left of a request once its input has been taken out.
 pub(crate) struct Head {
@@ -12,19 +21,38 @@ pub(crate) struct Head {
     pub headers: HeaderMap,
     uri: Uri,
     peer: Option<SocketAddr>,
+    unmeasured: Option<Unmeasured>,
 }
 
 /// Takes a request apart; nothing is copied.
 pub(crate) fn split<T>(req: S3Request<T>) -> (Head, T, Option<TrailingHeaders>) {
     let S3Request { input, headers, uri, mut extensions, trailing_headers, .. } = req;
     let caller = extensions.remove().unwrap_or(Caller::Anonymous);
-    let peer = extensions.remove();
-    (Head { caller, headers, uri, peer }, input, trailing_headers)
+    let (peer, unmeasured) = (extensions.remove(), extensions.remove());
+    let (headers, uri) = match extensions.remove() {
+        Some(Original { headers, uri }) => (headers, uri),
+        None => (headers, uri),
+    };
+    (Head { caller, headers, uri, peer, unmeasured }, input, trailing_headers)
 }
 
 impl Head {
-    pub fn new(caller: Caller, headers: HeaderMap, uri: Uri) -> Self {
-        Self { caller, headers, uri, peer: None }
+    pub fn new(caller: Caller, headers: HeaderMap, uri: Uri, peer: Option<SocketAddr>) -> Self {
+        Self { caller, headers, uri, peer, unmeasured: None }
+    }
+
+    /// The bytes of an object, and how many its sender has announced.
+    pub fn body(&mut self, body: Option<StreamingBlob>, announced: Option<i64>) -> S3Result<(ByteStream, Option<u64>)> {
+        let body = for_store(body);
+        match (self.unmeasured.take(), announced.map(u64::try_from)) {
+            (Some(unmeasured), _) => Ok((unmeasured.checked(body, OBJECT_BYTES_MAX), None)),
+            (None, None) => Ok((body, None)),
+            (None, Some(Ok(length))) if length <= OBJECT_BYTES_MAX => Ok((body, Some(length))),
+            (None, Some(Ok(_))) => {
+                Err(s3_error!(EntityTooLarge, "one body has at most 5 GiB; larger objects go in parts"))
+            }
+            (None, Some(Err(_))) => Err(s3_error!(InvalidArgument, "Content-Length must not be negative")),
+        }
     }
 
     pub fn call(&self) -> Call<'_> {
@@ -39,15 +67,12 @@ impl Head {
 
 impl Facts for Head {
     fn values(&self, key: &str) -> Vec<String> {
-        match key {
-            "aws:sourceip" => self.peer.map(|peer| peer.ip().to_string()).into_iter().collect(),
-            _ => values(&self.headers, &self.uri, key),
-        }
+        values(&self.headers, &self.uri, self.peer, key)
     }
 }
 
 /// The values of a condition key, by its name in lower case.
-pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
+pub(crate) fn values(headers: &HeaderMap, uri: &Uri, peer: Option<SocketAddr>, key: &str) -> Vec<String> {
     let of_header = |name: &str| {
         let all = headers.get_all(name).iter();
         all.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect()
@@ -59,6 +84,8 @@ pub(crate) fn values(headers: &HeaderMap, uri: &Uri, key: &str) -> Vec<String> {
     match key {
         "aws:currenttime" => vec![jiff::Timestamp::now().to_string()],
         "aws:epochtime" => vec![jiff::Timestamp::now().as_second().to_string()],
+        // An address of version 4 counts as one, however the listener takes it.
+        "aws:sourceip" => peer.map(|peer| peer.ip().to_canonical().to_string()).into_iter().collect(),
         "aws:securetransport" => vec!["false".to_owned()],
         "aws:referer" => of_header("referer"),
         "aws:useragent" => of_header("user-agent"),
@@ -111,11 +138,13 @@ mod tests {
         headers.insert("x-amz-tagging", "a=1&b=2".parse().unwrap());
         headers.insert("x-amz-acl", "private".parse().unwrap());
         let uri = Uri::from_static("/b?prefix=a%2Fb&max-keys=5");
-        let value = |key: &str| values(&headers, &uri, key).join(",");
+        let peer = "[::ffff:10.1.2.3]:80".parse().unwrap();
+        let value = |key: &str| values(&headers, &uri, Some(peer), key).join(",");
         assert_eq!(value("s3:prefix"), "a/b");
         assert_eq!(value("s3:x-amz-copy-source"), "b/k");
         assert_eq!(value("s3:requestobjecttag/b"), "2");
         assert_eq!(value("s3:x-amz-acl"), "private");
         assert_eq!(value("s3:authorization"), "");
+        assert_eq!(value("aws:sourceip"), "10.1.2.3");
     }
 }

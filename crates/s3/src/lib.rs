@@ -22,12 +22,14 @@ mod draft;
 mod errors;
 mod facts;
 mod form;
+mod lenient;
 mod ops;
 mod post;
 mod render;
 mod screen;
 mod sse;
 mod sums;
+mod unmeasured;
 mod v2;
 
 use std::sync::Arc;

@@ -78,7 +78,7 @@ pub(crate) async fn upload(
         })
     };
     let file = file(form, range.1.min(FILE_BYTES_MAX));
-    let head = Head::new(caller, headers, parts.uri);
+    let head = Head::new(caller, headers, parts.uri, parts.extensions.get().copied());
     let stored =
         access.buckets.put_object(head.call(), (&bucket, &key), draft, Precondition::default(), file, verify).await;
     rendered(&fields, &bucket, &key, &stored.map_err(answer)?.0)

@@ -8,9 +8,10 @@ use muonic_services::buckets::{Conditions, Copy, PartCopy, Source};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::drafted;
 use super::uploads::part_number;
 use crate::dates::{from_dto, to_dto};
-use crate::draft::{algorithm, changes_more, draft, etag_match};
+use crate::draft::{algorithm, changes_more, etag_match};
 use crate::errors::{answer, not_implemented};
 use crate::facts::{Head, split};
 use crate::render::{checksum_type, set_encryption, set_sum, version, version_of};
@@ -62,7 +63,8 @@ pub(super) async fn object(
     req: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
     let (head, input, _) = split(req);
-    let mut draft = draft(&head.headers)?;
+    let of = (input.bucket.as_str(), input.key.as_str());
+    let mut draft = drafted(service, &head, of).await?;
     draft.new.algorithm = algorithm(&head.headers, "x-amz-checksum-algorithm")?;
     let metadata = input.metadata_directive.as_ref().map(MetadataDirective::as_str);
     let tagging = input.tagging_directive.as_ref().map(TaggingDirective::as_str);
@@ -74,7 +76,6 @@ pub(super) async fn object(
         condition: conditions_of(&head.headers)?,
         source: source!(head, input),
     };
-    let of = (input.bucket.as_str(), input.key.as_str());
     let (from, object) = service.copy_object(head.call(), of, copy).await.map_err(answer)?;
     let mut result = CopyObjectResult {
         e_tag: Some(ETag::Strong(object.etag)),

@@ -19,10 +19,13 @@ mod versions;
 use std::sync::Arc;
 
 use muonic_services::Buckets;
+use muonic_services::buckets::{Action, Draft};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use crate::errors::not_implemented;
+use crate::draft::draft;
+use crate::errors::{answer, not_implemented};
+use crate::facts::Head;
 
 pub(crate) struct Ops {
     buckets: Arc<Buckets>,
@@ -39,6 +42,18 @@ fn refuse(asked: &[(bool, &str)]) -> S3Result<()> {
     match asked.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, what)) => Err(not_implemented(what)),
         None => Ok(()),
+    }
+}
+
+/// What the headers say of an object to be. Whether the caller may write it is
+/// said first: a policy may deny what is not well-formed either.
+async fn drafted(service: &Buckets, head: &Head, (bucket, key): (&str, &str)) -> S3Result<Draft> {
+    match draft(&head.headers) {
+        Ok(draft) => Ok(draft),
+        Err(refused) => {
+            service.admit(head.call(), Action::PUT, bucket, Some(key)).await.map_err(answer)?;
+            Err(refused)
+        }
     }
 }
 

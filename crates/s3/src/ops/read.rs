@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops;
 
-use http::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use muonic_ports::object_store::{Algorithm, ChecksumType as SumType, ObjectVersion};
 use muonic_services::Buckets;
 use muonic_services::buckets::{Caller, Conditions, Error, check_customer_key};
@@ -13,7 +13,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use crate::body::to_s3s;
 use crate::dates::{from_dto, to_dto};
-use crate::draft::{META, etag_match};
+use crate::draft::{META, etags};
 use crate::errors::answer;
 use crate::facts::{Head, split};
 use crate::render::{checksum_type, expiration, retention_mode, set_encryption, set_sum, version, version_of};
@@ -42,11 +42,11 @@ struct Replaced {
 }
 
 macro_rules! asked {
-    ($input:ident) => {
+    ($head:ident, $input:ident) => {
         Asked {
             conditions: Conditions {
-                if_match: $input.if_match.map(etag_match),
-                if_none_match: $input.if_none_match.map(etag_match),
+                if_match: etags(&$head.headers, &IF_MATCH),
+                if_none_match: etags(&$head.headers, &IF_NONE_MATCH),
                 if_modified_since: $input.if_modified_since.as_ref().map(from_dto).transpose()?,
                 if_unmodified_since: $input.if_unmodified_since.as_ref().map(from_dto).transpose()?,
             },
@@ -111,7 +111,7 @@ struct Answer {
 
 pub(super) async fn get(service: &Buckets, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
     let (head, input, _) = split(req);
-    let answered = find(service, &head, asked!(input)).await?;
+    let answered = find(service, &head, asked!(head, input)).await?;
     let body = service
         .read(&answered.object, answered.range.clone(), answered.customer_key.as_ref().map(|sent| &sent.key))
         .await;
@@ -130,7 +130,7 @@ pub(super) async fn get(service: &Buckets, req: S3Request<GetObjectInput>) -> S3
 
 pub(super) async fn head(service: &Buckets, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
     let (head, input, _) = split(req);
-    let answered = find(service, &head, asked!(input)).await?;
+    let answered = find(service, &head, asked!(head, input)).await?;
     // The store compares it where it reads; HEAD reads nothing.
     let md5 = answered.customer_key.as_ref().map(|sent| sent.md5.as_str());
     check_customer_key(&answered.object.encryption, md5).map_err(answer)?;

@@ -7,10 +7,9 @@ use muonic_services::buckets::{Completion, PartUpload};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::put::length;
-use crate::body::for_store;
+use super::drafted;
 use crate::dates::to_dto;
-use crate::draft::{algorithm, draft, precondition};
+use crate::draft::{algorithm, precondition};
 use crate::errors::answer;
 use crate::facts::split;
 use crate::render::{Sealed, checksum_algorithm, checksum_type, set_encryption, set_sum, version};
@@ -40,10 +39,10 @@ pub(super) async fn create(
     req: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let (head, input, _) = split(req);
-    let mut draft = draft(&head.headers)?;
+    let of = (input.bucket.as_str(), input.key.as_str());
+    let mut draft = drafted(service, &head, of).await?;
     draft.new.algorithm = algorithm(&head.headers, "x-amz-checksum-algorithm")?;
     draft.new.checksum_type = sum_type(input.checksum_type.as_ref())?;
-    let of = (input.bucket.as_str(), input.key.as_str());
     let upload = service.create_upload(head.call(), of, draft).await.map_err(answer)?;
     let mut output = CreateMultipartUploadOutput {
         checksum_algorithm: upload.new.algorithm.map(checksum_algorithm),
@@ -58,16 +57,16 @@ pub(super) async fn create(
 }
 
 pub(super) async fn part(service: &Buckets, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-    let (head, input, trailer) = split(req);
+    let (mut head, input, trailer) = split(req);
     let number = part_number(input.part_number)?;
-    let length = length(input.content_length)?;
+    let (body, length) = head.body(input.body, input.content_length)?;
     let declared = Declared::from_headers(&head.headers)?.trailer(trailer).length(length);
     let part = PartUpload {
         upload: input.upload_id,
         number,
         algorithm: declared.algorithm(),
         verify: declared.verify(),
-        body: for_store(input.body),
+        body,
         customer_key: customer_key(&head.headers, SSE)?.map(|sent| sent.key),
     };
     let of = (input.bucket.as_str(), input.key.as_str());
