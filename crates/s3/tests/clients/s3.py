@@ -1,31 +1,17 @@
 """Checks of the S3 door with boto3: s3.py URL, keys in the environment.
 
-Every function named check_* runs; the first that fails ends the script with
-its traceback.
+Every function named check_* runs, here and in `sums` and `callers`; the first
+that fails ends the script with its traceback.
 """
 
 import datetime
 import hashlib
-import os
+import sys
 import threading
-import urllib.parse
 
-from wire import (
-    S3,
-    SUMS,
-    URL,
-    b64,
-    bucket,
-    chunked,
-    client,
-    exchange,
-    expect,
-    noise,
-    put_signed_chunks,
-    put_trailer,
-    refused,
-    send,
-)
+import callers
+import sums
+from wire import S3, SUMS, URL, b64, bucket, client, exchange, expect, noise, refused, send
 
 
 def check_buckets():
@@ -143,6 +129,14 @@ def check_ranges_and_conditions():
     refused("InvalidRange", S3.get_object, Bucket=name, Key="empty", Range="bytes=0-")
     refused("InvalidRange", S3.get_object, Bucket=name, Key="empty", Range="bytes=-5")
     refused("416", S3.head_object, Bucket=name, Key="empty", Range="bytes=-5")
+    # What is no range, or more than one, counts as none.
+    for asked in ("bytes=0-1,5-6", "bytes=9-1", "bytes=a-b", "lines=1-2"):
+        got = S3.get_object(Bucket=name, Key="k", Range=asked)
+        assert got["ResponseMetadata"]["HTTPStatusCode"] == 200 and got["Body"].read() == body, asked
+        assert S3.head_object(Bucket=name, Key="k", Range=asked)["ContentLength"] == len(body)
+    url = S3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"})[len(URL) :]
+    assert expect(200, None, exchange("GET", url, None, {"Range": "bytes=0-1,5-6"}))[2] == body
+    expect(403, "AccessDenied", exchange("GET", f"/{name}/k", None, {"Range": "bytes=0-1,5-6"}))
 
     etag = S3.head_object(Bucket=name, Key="k")["ETag"]
     at = S3.head_object(Bucket=name, Key="k")["LastModified"]
@@ -155,10 +149,14 @@ def check_ranges_and_conditions():
             {"IfModifiedSince": at - hour},
             {"IfUnmodifiedSince": at},
             {"IfMatch": etag, "IfUnmodifiedSince": at - hour},
+            {"IfMatch": f'"other", {etag}'},
+            {"IfNoneMatch": '"other", "another"'},
             {"IfNoneMatch": '"other"', "IfModifiedSince": at + hour},
         ):
             read(Bucket=name, Key="k", **ok)
         refused(gone, read, Bucket=name, Key="k", IfMatch='"other"')
+        refused(gone, read, Bucket=name, Key="k", IfMatch='"other", "another"')
+        refused("304", read, Bucket=name, Key="k", IfNoneMatch=f'"other", {etag}')
         refused(gone, read, Bucket=name, Key="k", IfUnmodifiedSince=at - hour)
         for same in ({"IfNoneMatch": etag}, {"IfNoneMatch": "*"}, {"IfModifiedSince": at}):
             refused("304", read, Bucket=name, Key="k", **same)
@@ -247,80 +245,6 @@ def check_delete_many():
     refused("404", S3.head_object, Bucket=name, Key="stays")
 
 
-def check_sums_in_headers():
-    name = bucket("sums")
-    for n, (sum_name, compute) in enumerate(SUMS.items()):
-        for length in (0, 100, 1_500_000 if sum_name not in ("crc32c", "crc64nvme") else 200_000):
-            body, header = noise(length, n), f"x-amz-checksum-{sum_name}"
-            path = f"/{name}/{sum_name}-{length}"
-            put = expect(200, None, send("PUT", path, body, {header: b64(compute(body))}))
-            assert put[1][header] == b64(compute(body)), put
-            got = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED"})
-            assert got[2] == body and got[1][header] == b64(compute(body)), got[1]
-            assert got[1]["x-amz-checksum-type"] == "FULL_OBJECT"
-            part = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED", "Range": "bytes=0-9"})
-            assert header not in part[1]
-            bad = noise(length + 7, f"bad {sum_name} {length}")
-            expect(400, "BadDigest", send("PUT", path + "-bad", bad, {header: b64(compute(bad + b"x"))}))
-            expect(404, "NoSuchKey", send("GET", path + "-bad"))
-        expect(400, "BadDigest", send("PUT", f"/{name}/x", b"x", {f"x-amz-checksum-{sum_name}": "AAA="}))
-    expect(501, "NotImplemented", send("PUT", f"/{name}/x", b"x", {"x-amz-checksum-xxhash64": "AAAAAAAAAAA="}))
-
-    body = noise(300_000, "md5")
-    expect(200, None, send("PUT", f"/{name}/md5", body, {"Content-MD5": b64(hashlib.md5(body).digest())}))
-    bad = noise(300_000, "bad md5")
-    expect(400, "BadDigest", send("PUT", f"/{name}/bad", bad, {"Content-MD5": b64(hashlib.md5(b"other").digest())}))
-    expect(400, "InvalidDigest", send("PUT", f"/{name}/bad", bad, {"Content-MD5": "AAAA"}))
-    for length in (10, 2_500_000):
-        bad, other = noise(length, "signed"), noise(length, "sent")
-        expect(400, "XAmzContentSHA256Mismatch", send("PUT", f"/{name}/bad", bad, wire=other))
-    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
-
-    for algorithm in ("CRC32", "SHA1", "SHA256"):
-        S3.put_object(Bucket=name, Key="boto", Body=body, ChecksumAlgorithm=algorithm)
-        got = S3.get_object(Bucket=name, Key="boto", ChecksumMode="ENABLED")
-        assert got["Body"].read() == body and got["Checksum" + algorithm] == b64(SUMS[algorithm.lower()](body))
-
-
-def check_sums_in_trailers():
-    name = bucket("trailers")
-    for n, (sum_name, compute) in enumerate(SUMS.items()):
-        for length in (0, 100, 150_000):
-            body, path = noise(length, f"t{n}"), f"/{name}/{sum_name}-{length}"
-            expect(200, None, put_trailer(path, body, sum_name, b64(compute(body))))
-            got = send("GET", path, headers={"x-amz-checksum-mode": "ENABLED"})
-            assert got[2] == body and got[1][f"x-amz-checksum-{sum_name}"] == b64(compute(body)), got[1]
-            assert "content-encoding" not in got[1]
-            bad = noise(length + 9, f"bad trailer {sum_name} {length}")
-            expect(400, "BadDigest", put_trailer(path + "-bad", bad, sum_name, b64(compute(bad + b"x"))))
-            expect(404, "NoSuchKey", send("GET", path + "-bad"))
-    bad = noise(5000, "trailers")
-    good = b64(SUMS["crc32"](bad))
-    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", None))
-    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", good, decoded=4999))
-    expect(400, None, put_trailer(f"/{name}/bad", bad, "crc32", good, decoded=5001))
-    expect(501, "NotImplemented", put_trailer(f"/{name}/bad", bad, "crc32", good, announced="x-amz-checksum-md5"))
-    expect(501, "NotImplemented", put_trailer(f"/{name}/bad", bad, "crc32", good, announced="x-other"))
-    headers = {
-        "X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-        "X-Amz-Trailer": "x-amz-checksum-crc32",
-        "X-Amz-Decoded-Content-Length": "5000",
-    }
-    for wire in (b"", b"x", b"1388\r\n" + bad, b"zz\r\n", b"1388\r\n" + bad + b"\r\n0\r\n\r\n", b"-1\r\n\r\n", bad):
-        answer = send("PUT", f"/{name}/bad", b"", headers, wire=wire)
-        assert 400 <= answer[0] < 500, (wire[:20], answer)
-    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
-
-    body = noise(200_000, "signed chunks")
-    expect(200, None, put_signed_chunks(f"/{name}/signed", body, "sha256"))
-    assert send("GET", f"/{name}/signed")[2] == body
-    bad = noise(200_000, "bad signed chunks")
-    expect(403, "SignatureDoesNotMatch", put_signed_chunks(f"/{name}/bad", bad, "crc32", damage_chunk=True))
-    answer = put_signed_chunks(f"/{name}/bad", bad, "crc32", damage_trailer=True)
-    assert 400 <= answer[0] < 500, answer
-    expect(404, "NoSuchKey", send("GET", f"/{name}/bad"))
-
-
 def check_what_is_not_built_says_so():
     name = bucket("not-built")
     put = lambda **kwargs: S3.put_object(Bucket=name, Key="k", Body=b"x", **kwargs)
@@ -389,6 +313,10 @@ def check_parts_and_copies():
     refused("InvalidPartOrder", S3.complete_multipart_upload, MultipartUpload={"Parts": wrong}, **upload)
     done = S3.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload)
     assert done["ETag"].endswith('-2"')
+    again = S3.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload)
+    assert again["ETag"] == done["ETag"]
+    refused("NoSuchUpload", S3.complete_multipart_upload, MultipartUpload={"Parts": parts[:1]}, **upload)
+    refused("NoSuchUpload", S3.list_parts, **upload)
     got = S3.get_object(Bucket=name, Key="whole", PartNumber=2)
     assert got["Body"].read() == b"end" and got["PartsCount"] == 2 and got["Metadata"] == {"a": "b"}
     S3.copy_object(Bucket=name, Key="copy ü", CopySource={"Bucket": name, "Key": "whole"})
@@ -411,128 +339,6 @@ def check_locks():
     refused("AccessDenied", S3.delete_object, BypassGovernanceRetention=True, **at)
     S3.put_object_legal_hold(LegalHold={"Status": "OFF"}, **at)
     S3.delete_object(BypassGovernanceRetention=True, **at)
-
-
-def check_strangers():
-    name = bucket("open")
-    S3.put_object(Bucket=name, Key="public", Body=b"x", ACL="public-read")
-    S3.put_object(Bucket=name, Key="private", Body=b"x")
-    read = lambda key: exchange("GET", f"/{name}/{key}", None, {})
-    assert expect(200, None, read("public"))[2] == b"x"
-    expect(403, "AccessDenied", read("private"))
-    expect(403, "AccessDenied", read("not-there"))
-
-
-def check_roles():
-    name = bucket("roles")
-    S3.put_object(Bucket=name, Key="k", Body=b"x")
-    viewer, invoker = client("VIEWER"), client("INVOKER")
-    assert viewer.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
-    assert viewer.list_objects_v2(Bucket=name)["KeyCount"] == 1
-    assert name in [b["Name"] for b in viewer.list_buckets()["Buckets"]]
-    refused("AccessDenied", viewer.put_object, Bucket=name, Key="k", Body=b"y")
-    refused("AccessDenied", viewer.delete_object, Bucket=name, Key="k")
-    done = viewer.delete_objects(Bucket=name, Delete={"Objects": [{"Key": "k"}]})
-    assert [e["Code"] for e in done["Errors"]] == ["AccessDenied"] and "Deleted" not in done
-    refused("AccessDenied", viewer.create_bucket, Bucket="viewers")
-    refused("AccessDenied", viewer.delete_bucket, Bucket=name)
-    refused("AccessDenied", invoker.get_object, Bucket=name, Key="k")
-    refused("403", invoker.head_bucket, Bucket=name)
-    refused("AccessDenied", invoker.list_buckets)
-    assert S3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
-
-
-def check_signatures():
-    name = bucket("signatures")
-    S3.put_object(Bucket=name, Key="k", Body=b"secret")
-    path = f"/{name}/k"
-    refused("SignatureDoesNotMatch", client(secret="wrong").get_object, Bucket=name, Key="k")
-    os.environ["NOBODY_ID"], os.environ["NOBODY_SECRET"] = "MKAAAAAAAAAAAAAAAAAA", "x"
-    refused("InvalidAccessKeyId", client("NOBODY").get_object, Bucket=name, Key="k")
-    os.environ["NOBODY_ID"] = "AKIAIOSFODNN7EXAMPLE"
-    refused("InvalidAccessKeyId", client("NOBODY").get_object, Bucket=name, Key="k")
-    expect(403, "AccessDenied", exchange("GET", path, None, {}))
-    expect(403, "AccessDenied", exchange("PUT", f"/{name}/new", b"x", {}))
-    v2 = client(signature_version="s3")
-    assert v2.get_object(Bucket=name, Key="k")["Body"].read() == b"secret"
-    assert [o["Key"] for o in v2.list_objects(Bucket=name)["Contents"]] == ["k"]
-    v2.create_bucket(Bucket="by-version-2")
-    v2.delete_bucket(Bucket="by-version-2")
-    expect(200, None, send("GET", path, region="eu-central-1"))
-
-    def unsigned_header(headers):
-        headers["x-amz-acl"] = "private"
-
-    def no_hash(headers):
-        del headers["X-Amz-Content-SHA256"]
-
-    def bad_date(headers):
-        headers["X-Amz-Date"] = "20200101T000000Z"
-
-    def garbage(headers):
-        headers["Authorization"] = headers["Authorization"].replace("Signature=", "Signature=zz")
-
-    for tamper in (unsigned_header, no_hash, bad_date, garbage):
-        answer = send("GET", path, tamper=tamper)
-        assert answer[0] in (400, 403), (tamper, answer)
-        assert b"secret" not in answer[2]
-    assert send("GET", path)[1]["x-amz-request-id"]
-
-
-def check_presigned():
-    name = bucket("presigned")
-    S3.put_object(Bucket=name, Key="k", Body=b"x")
-
-    def fetch(url, method="GET", body=None):
-        assert url.startswith(URL + "/")
-        return exchange(method, url[len(URL) :], body, {})
-
-    at = {"Bucket": name, "Key": "k"}
-    v4 = client(signature_version="s3v4")
-    week = 7 * 24 * 3600
-    for maker in (v4, client(signature_version="s3")):
-        assert expect(200, None, fetch(maker.generate_presigned_url("get_object", Params=at, ExpiresIn=60)))[2] == b"x"
-        assert fetch(maker.generate_presigned_url("get_object", Params=at, ExpiresIn=week))[0] == 200
-        too_long = maker.generate_presigned_url("get_object", Params=at, ExpiresIn=week + 100)
-        expect(403, "AuthorizationQueryParametersError", fetch(too_long))
-        tampered = maker.generate_presigned_url("get_object", Params=at).replace("/k?", "/l?")
-        expect(403, "SignatureDoesNotMatch", fetch(tampered))
-        to = maker.generate_presigned_url("put_object", Params={"Bucket": name, "Key": "up"})
-        expect(200, None, fetch(to, "PUT", b"uploaded"))
-        assert S3.get_object(Bucket=name, Key="up")["Body"].read() == b"uploaded"
-        S3.delete_object(Bucket=name, Key="up")
-    old = v4.generate_presigned_url("get_object", Params=at, ExpiresIn=60)
-    date = urllib.parse.parse_qs(urllib.parse.urlsplit(old).query)["X-Amz-Date"][0]
-    expect(403, None, fetch(old.replace(date, "20200101T000000Z").replace(date[:8] + "%2F", "20200101%2F")))
-
-
-def check_forms():
-    name = bucket("forms")
-
-    def post(fields, content, file="a.txt"):
-        parts = [f'--B\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
-        head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{file}"\r\n\r\n'
-        body = ("".join(parts) + head).encode() + content + b"\r\n--B--\r\n"
-        return exchange("POST", f"/{name}", body, {"Content-Type": "multipart/form-data; boundary=B"})
-
-    body = noise(300_000, "form")
-    for maker in (client(signature_version="s3v4"), client(signature_version="s3")):
-        limits = [["content-length-range", 1, 300_000], {"success_action_status": "201"}]
-        signed = maker.generate_presigned_post(
-            name, "up/${filename}", Fields={"success_action_status": "201"}, Conditions=limits
-        )["fields"]
-        answer = expect(201, None, post(signed, body))
-        assert b"<Key>up/a.txt</Key>" in answer[2], answer
-        assert S3.get_object(Bucket=name, Key="up/a.txt")["Body"].read() == body
-        expect(400, "EntityTooLarge", post(signed, body + b"x", file="large"))
-        expect(400, "EntityTooSmall", post(signed, b"", file="small"))
-        expect(403, "AccessDenied", post({**signed, "x-amz-meta-a": "b"}, body, file="more"))
-        expect(403, "AccessDenied", post({**signed, "key": "other"}, body))
-        for field in ("signature", "x-amz-signature"):
-            if field in signed:
-                expect(403, "SignatureDoesNotMatch", post({**signed, field: "00"}, body))
-    expect(403, "AccessDenied", post({"key": "anonymous"}, body))
-    assert [o["Key"] for o in S3.list_objects_v2(Bucket=name)["Contents"]] == ["up/a.txt"]
 
 
 def check_malformed():
@@ -568,7 +374,9 @@ def check_malformed():
         answer = send("PUT", "/made-of-garbage", body)
         assert 400 <= answer[0] < 500, (body, answer)
     refused("404", S3.head_bucket, Bucket="made-of-garbage")
-    expect(411, "MissingContentLength", send("PUT", f"/{name}/k", b"x", {"Transfer-Encoding": "chunked"}, wire=iter([b"x"])))
+    expect(200, None, send("PUT", f"/{name}/k", b"x", {"Transfer-Encoding": "chunked"}, wire=iter([b"x"])))
+    other = send("PUT", f"/{name}/k", b"y", {"Transfer-Encoding": "chunked"}, wire=iter([b"z"]))
+    expect(400, "XAmzContentSHA256Mismatch", other)
     answer = send("PUT", f"/{name}/k", b"x", {"Content-Length": str(6 << 30)}, wire=b"")
     expect(400, "EntityTooLarge", answer)
     assert S3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
@@ -600,7 +408,12 @@ def check_many_at_once():
 
 
 def main():
-    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    checks = [
+        (name, check)
+        for module in (sys.modules[__name__], sums, callers)
+        for name, check in vars(module).items()
+        if name.startswith("check_")
+    ]
     for name, check in checks:
         print(name, flush=True)
         check()
