@@ -16,6 +16,8 @@ mod reading;
 mod reclaim;
 mod scrub;
 mod take_over;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::path::Path;
@@ -71,7 +73,7 @@ struct Inner {
 impl EmbeddedStore {
     pub(crate) async fn open(root: &Path, keys: Arc<dyn KeyProvider>, options: &Options) -> PortResult<Self> {
         let files: Box<dyn Files> = if options.sync { Box::new(RealFiles) } else { Box::new(Unsynced) };
-        Self::open_on(root, keys, options, files).await
+        Self::open_on(root, keys, options, files, Settings::default()).await
     }
 
     async fn open_on(
@@ -79,9 +81,10 @@ impl EmbeddedStore {
         keys: Arc<dyn KeyProvider>,
         options: &Options,
         files: Box<dyn Files>,
+        settings: Settings,
     ) -> PortResult<Self> {
         let format = layout::prepare(root)?;
-        let data = Data::open(root, keys.clone(), files, Arc::new(Gate::default()), Settings::default())?;
+        let data = Data::open(root, keys.clone(), files, Arc::new(Gate::default()), settings)?;
         let index = Index::open(&root.join("index.sqlite"), options.sync).map_err(plain)?;
         if format != layout::Format::Current {
             take_over::blobs_of_format_1(root, &index).await?;

@@ -1,0 +1,43 @@
+//! The store as a whole, where it hurts: killed, without power, on a disk that
+//! fails or lies. What must hold is the ledger's: all that was acknowledged is
+//! there, and what was not is there wholly or not at all.
+
+mod dice;
+mod kill;
+mod ledger;
+mod ops;
+mod seen;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{EmbeddedStore, Options};
+use crate::data::Settings;
+use crate::data::files::{Files, RealFiles};
+use crate::keys::LocalKeys;
+
+/// So small that segments roll, empty and are compacted all the time.
+fn small() -> Settings {
+    Settings { inline_max: 1024, segment_content_max: 16 << 10, segment_bytes: 64 << 10, fill_bytes: 16 << 10 }
+}
+
+/// In memory where that is possible: what a sync means is another test's.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+async fn open_on(
+    root: &Path,
+    encrypt: bool,
+    files: Box<dyn Files>,
+) -> muonic_ports::Result<(EmbeddedStore, Arc<LocalKeys>)> {
+    let store = root.join("store");
+    let keys = LocalKeys::open(&root.join("keys"), !super::is_encrypted(&store)).map_err(super::plain)?;
+    let keys = Arc::new(keys);
+    let options = Options { encrypt, sync: true };
+    Ok((EmbeddedStore::open_on(&store, keys.clone(), &options, files, small()).await?, keys))
+}
+
+async fn open(root: &Path) -> (EmbeddedStore, Arc<LocalKeys>) {
+    open_on(root, true, Box::new(RealFiles)).await.expect("the store opens")
+}
