@@ -9,7 +9,7 @@ use muonic_ports::{BlobStore, ObjectStore};
 use muonic_types::ProjectId;
 
 use super::dice::Dice;
-use super::ledger::{Body, Keeps, Ledger, Only, Op, Outcome, Sealed, time};
+use super::ledger::{Body, Keeps, Ledger, Only, Op, Outcome, Sealed, Version, time};
 use crate::embedded::EmbeddedStore;
 use crate::keys::LocalKeys;
 
@@ -229,14 +229,17 @@ pub(super) fn next(dice: &mut Dice, worker: usize, known: &Ledger) -> Op {
     let versions = there.keys.get(&key).map_or(&[][..], Vec::as_slice);
     let sealed = *dice.of(&[Sealed::Store, Sealed::Store, Sealed::Named, Sealed::Customer]).unwrap();
     let header = dice.next() % 1000;
-    let mut some_version = |bucket: &str, markers: bool| {
+    let mut some_version = |bucket: &str, which: fn(&Version) -> bool| {
         let of = &known.buckets[bucket];
         let all: Vec<_> = of.keys.iter().flat_map(|(key, all)| all.iter().map(move |v| (key, v))).collect();
-        let all: Vec<_> = all.into_iter().filter(|(_, v)| markers || v.content.is_some()).collect();
+        let all: Vec<_> = all.into_iter().filter(|(_, v)| which(v)).collect();
         dice.of(&all).map(|(key, version)| ((*key).clone(), version.id.clone()))
     };
-    let any_version = some_version(&bucket, true);
-    let an_object = some_version(&bucket, false);
+    let any_version = some_version(&bucket, |_| true);
+    let an_object = some_version(&bucket, |version| version.content.is_some());
+    let to_copy = some_version(&bucket, |version| {
+        version.content.as_ref().is_some_and(|content| content.size() < PART_BYTES_MIN as u64)
+    });
     let full = there.keys.values().any(|versions| versions.len() > VERSIONS_MAX);
     match dice.below(100) {
         _ if full => {
@@ -254,7 +257,7 @@ pub(super) fn next(dice: &mut Dice, worker: usize, known: &Ledger) -> Op {
             Op::Put { bucket, key, at, body: body(dice, 0), sealed, header, only }
         }
         25..28 => Op::Race { bucket, key, at, bodies: [body(dice, 0), body(dice, 1)] },
-        28..36 => match an_object {
+        28..36 => match to_copy {
             Some((from, id)) => Op::Copy { from: (bucket.clone(), from, id), bucket, key, at, sealed, header },
             None => Op::Put { bucket, key, at, body: body(dice, 0), sealed, header, only: Only::Always },
         },
@@ -322,18 +325,18 @@ fn upload(dice: &mut Dice, bucket: String, key: String, known: &Ledger, seed: u6
         }
         _ => {
             let number = *dice.of(&[1, 2, 7, 10_000]).unwrap();
-            let len = if dice.one_in(60) { PART_BYTES_MIN + 1000 } else { length(dice) };
+            let len = if dice.one_in(150) { PART_BYTES_MIN + 1000 } else { length(dice) };
             Op::Part { bucket, id, number, body: Body { seed, len }, at }
         }
     }
 }
 
 fn length(dice: &mut Dice) -> usize {
-    match dice.below(20) {
+    match dice.below(40) {
         0 => 0,
-        1..7 => 1 + dice.below(1024),
-        7..15 => 1025 + dice.below(15 << 10),
-        15..19 => (16 << 10) + dice.below(70_000),
-        _ => 300_000,
+        1..14 => 1 + dice.below(1024),
+        14..30 => 1025 + dice.below(15 << 10),
+        30..39 => (16 << 10) + dice.below(40_000),
+        _ => 200_000,
     }
 }
