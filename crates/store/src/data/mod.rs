@@ -24,7 +24,7 @@ mod segments;
 mod source;
 mod sums;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upload;
 mod write;
 

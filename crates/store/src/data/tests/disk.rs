@@ -1,4 +1,5 @@
-//! A disk that fails at a chosen step, or that forgets what was not synced.
+//! A disk that fails at a chosen step, or that forgets what was not synced. It
+//! takes the files of the data layer, and (`db_*`) those of SQLite.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use nix::errno::Errno;
 use crate::data::files::{Files, RealFiles};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Create,
     Write,
     SyncFile,
@@ -22,7 +23,7 @@ pub(super) enum Step {
 }
 
 #[derive(Default)]
-pub(super) struct TestDisk {
+pub(crate) struct TestDisk {
     state: Mutex<State>,
 }
 
@@ -46,25 +47,91 @@ struct Before {
 
 impl TestDisk {
     /// The nth step fails once, or with `forever` everything from it on.
-    pub(super) fn failing(n: usize, errno: Errno, forever: bool) -> Arc<Self> {
+    pub(crate) fn failing(n: usize, errno: Errno, forever: bool) -> Arc<Self> {
         let disk = Self::default();
         disk.state.lock().unwrap().fails = Some((n, errno, forever));
         Arc::new(disk)
     }
 
     /// What has failed, if the step was reached.
-    pub(super) fn failed(&self) -> Option<Step> {
+    pub(crate) fn failed(&self) -> Option<Step> {
         let state = self.state.lock().unwrap();
         state.fails.and_then(|(n, ..)| state.done.get(n).copied())
     }
 
     /// Whoever wants to do a step waits until what is answered is dropped.
-    pub(super) fn hold(&self) -> impl Drop + '_ {
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
         self.state.lock().unwrap()
     }
 
-    pub(super) fn count(&self, step: Step) -> usize {
+    pub(crate) fn count(&self, step: Step) -> usize {
         self.state.lock().unwrap().done.iter().filter(|done| **done == step).count()
+    }
+
+    /// How many steps were done or tried.
+    pub(crate) fn steps(&self) -> usize {
+        self.state.lock().unwrap().done.len()
+    }
+
+    /// The nth step from now on fails, as with `failing`.
+    pub(crate) fn fail_from_now(&self, n: usize, errno: Errno, forever: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.fails = Some((state.done.len() + n, errno, forever));
+    }
+
+    pub(crate) fn db_create(&self, path: &Path) -> io::Result<()> {
+        let work = |state: &mut State| {
+            state.unnamed.push(path.to_owned());
+            Ok(())
+        };
+        self.step(Step::Create, work, |_| {})
+    }
+
+    pub(crate) fn db_write(
+        &self,
+        path: &Path,
+        at: u64,
+        bytes: Vec<u8>,
+        len: u64,
+        now: &[u8],
+        real: &mut dyn FnMut(&[u8]) -> i32,
+    ) -> io::Result<i32> {
+        let real = std::cell::RefCell::new(real);
+        let write = |state: &mut State, now: &[u8]| {
+            let before = Before { at, bytes: bytes.clone(), len, now: now.to_vec() };
+            state.unsynced.entry(path.to_owned()).or_default().push(before);
+            (*real.borrow_mut())(now)
+        };
+        self.step(
+            Step::Write,
+            |state| Ok(write(state, now)),
+            |state| {
+                write(state, &now[..now.len() / 2]);
+            },
+        )
+    }
+
+    /// With `names`, the names in its folder become durable too.
+    pub(crate) fn db_sync(&self, path: &Path, names: bool) -> io::Result<()> {
+        let work = |state: &mut State| {
+            state.unsynced.remove(path);
+            state.unnamed.retain(|name| !names || name.parent() != path.parent());
+            Ok(())
+        };
+        self.step(Step::SyncFile, work, |_| {})
+    }
+
+    pub(crate) fn db_truncate(&self, real: impl FnOnce() -> i32) -> io::Result<i32> {
+        self.step(Step::Truncate, |_| Ok(real()), |_| {})
+    }
+
+    pub(crate) fn db_delete(&self, path: &Path, real: impl FnOnce() -> i32) -> io::Result<i32> {
+        let work = |state: &mut State| {
+            state.unsynced.remove(path);
+            state.unnamed.retain(|name| name != path);
+            Ok(real())
+        };
+        self.step(Step::Unlink, work, |_| {})
     }
 
     fn step<T>(
@@ -87,7 +154,7 @@ impl TestDisk {
 
     /// What the disk holds after the lights went out. Of what was not synced
     /// some writes are there, some in part, some not, as `luck` has it.
-    pub(super) fn forget(&self, mut luck: u64) {
+    pub(crate) fn forget(&self, mut luck: u64) {
         let mut state = self.state.lock().unwrap();
         let unnamed = std::mem::take(&mut state.unnamed);
         for (path, befores) in std::mem::take(&mut state.unsynced) {

@@ -1,6 +1,6 @@
 mod care;
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod power;
 mod round;

@@ -6,7 +6,9 @@ mod dice;
 mod kill;
 mod ledger;
 mod ops;
+mod power;
 mod seen;
+mod vfs;
 
 use std::path::Path;
 use std::sync::Arc;
