@@ -16,6 +16,7 @@ use crate::content::Extent;
 #[async_trait]
 impl BlobStore for EmbeddedStore {
     async fn put(&self, body: ByteStream, expect: Option<Digest>) -> Result<Blob> {
+        self.must_be_writable()?;
         let (seal, _) = self.sealing(&NewEncryption::Store).map_err(plain)?;
         let sums = BTreeSet::from([Algorithm::Sha256]);
         let (written, sums) = self.data().write(body, &sums, seal).await.map_err(plain)?;
@@ -32,6 +33,7 @@ impl BlobStore for EmbeddedStore {
     }
 
     async fn put_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Result<()> {
+        self.must_be_writable()?;
         let mut seen = HashSet::new();
         let mut new = Vec::with_capacity(blobs.len());
         for (digest, bytes) in blobs {
@@ -84,6 +86,7 @@ impl BlobStore for EmbeddedStore {
     }
 
     async fn remove(&self, digest: &Digest) -> Result<()> {
+        self.must_be_writable()?;
         self.index().blob_remove(digest).await.map_err(plain)?;
         Ok(())
     }

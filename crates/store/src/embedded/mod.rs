@@ -6,6 +6,7 @@
 //!
 //! - An extent that could not be named is freed; after a fault of the index it
 //!   may be named or not, so it stays, and a sweep decides later.
+//! - Index and data end writing together, and sweeping with it.
 //! - What is being read is pinned: the reclaimer passes it by.
 
 mod blobs;
@@ -143,6 +144,17 @@ impl EmbeddedStore {
         match tokio::spawn(work).await {
             Ok(answer) => answer,
             Err(e) => Err(muonic_ports::Error::internal("an extent could not be named", e).into()),
+        }
+    }
+
+    /// Refuses a change before any of it is done. Index and data end together:
+    /// bytes that cannot be named need not be written, and a disk that fails
+    /// under one is the other's too.
+    fn must_be_writable(&self) -> PortResult<()> {
+        self.data().gate().check()?;
+        match self.index().read_only() {
+            Some(reason) => Err(muonic_ports::Error::ReadOnly(reason.to_owned())),
+            None => Ok(()),
         }
     }
 

@@ -19,6 +19,7 @@ impl ObjectStore for EmbeddedStore {
     }
 
     async fn bucket_create(&self, new: NewBucket) -> Result<Bucket> {
+        self.must_be_writable()?;
         self.index().bucket_create(new).await
     }
 
@@ -31,14 +32,17 @@ impl ObjectStore for EmbeddedStore {
     }
 
     async fn bucket_delete(&self, name: &str) -> Result<()> {
+        self.must_be_writable()?;
         self.index().bucket_delete(name).await
     }
 
     async fn bucket_change(&self, name: &str, change: BucketChange) -> Result<Bucket> {
+        self.must_be_writable()?;
         self.index().bucket_change(name, change).await
     }
 
     async fn put(&self, target: Target, new: NewObject, body: ByteStream, verify: Verify) -> Result<ObjectVersion> {
+        self.must_be_writable()?;
         // Before the body: much of it should not travel in vain.
         if self.index().bucket(&target.bucket)?.is_none() {
             return Err(Error::NoSuchBucket);
@@ -75,6 +79,7 @@ impl ObjectStore for EmbeddedStore {
         target: Target,
         new: NewObject,
     ) -> Result<ObjectVersion> {
+        self.must_be_writable()?;
         if shares(source, &new, &self.sealing(&new.encryption)?.1) {
             return self.index().put_shared(source.clone(), target, new).await;
         }
@@ -83,6 +88,7 @@ impl ObjectStore for EmbeddedStore {
     }
 
     async fn delete(&self, bucket: &str, removals: Vec<Removal>, at: Timestamp) -> Result<Vec<Result<Deleted>>> {
+        self.must_be_writable()?;
         self.index().delete(bucket, removals, at).await
     }
 
@@ -93,6 +99,7 @@ impl ObjectStore for EmbeddedStore {
         version: Option<&VersionId>,
         change: ObjectChange,
     ) -> Result<ObjectVersion> {
+        self.must_be_writable()?;
         self.index().change(bucket, key, version, change).await
     }
 
@@ -101,6 +108,7 @@ impl ObjectStore for EmbeddedStore {
     }
 
     async fn upload_create(&self, target: Target, new: NewObject) -> Result<Upload> {
+        self.must_be_writable()?;
         let encryption = self.sealing(&new.encryption)?.1;
         self.index().upload_create(target, without_secrets(&new), encryption).await
     }
@@ -118,6 +126,7 @@ impl ObjectStore for EmbeddedStore {
         key: Option<&CustomerKey>,
         at: Timestamp,
     ) -> Result<Part> {
+        self.must_be_writable()?;
         self.index().upload(&upload.bucket, &upload.key, &upload.id)?;
         let new = part_encryption(upload, key)?;
         let (written, sums) = self.data().write(body, &upload.new.algorithms, self.sealing(&new)?.0).await?;
@@ -142,10 +151,12 @@ impl ObjectStore for EmbeddedStore {
         sum: Option<String>,
         at: Timestamp,
     ) -> Result<ObjectVersion> {
+        self.must_be_writable()?;
         self.index().upload_complete(upload, parts, condition, sum, at).await
     }
 
     async fn upload_abort(&self, upload: &Upload) -> Result<()> {
+        self.must_be_writable()?;
         self.index().upload_abort(upload).await
     }
 

@@ -132,7 +132,8 @@ async fn compact(store: &EmbeddedStore, segment: u64) -> Result<()> {
     }
 }
 
-/// Removes files that no row names; answers how many.
+/// Removes files that no row names; answers how many. Nothing where the store
+/// takes no changes any more: what its last ones have left is in doubt.
 pub(super) async fn sweep(store: &EmbeddedStore) -> Result<u64> {
     let data = store.data().clone();
     let mut files = blocking(move || data.files()).await?;
@@ -148,6 +149,8 @@ pub(super) async fn sweep(store: &EmbeddedStore) -> Result<u64> {
             return Ok(freed);
         }
         let named = store.index().files_named(page.clone()).await?;
+        // A failed commit shows no row, and a new process may find one.
+        store.must_be_writable()?;
         let unnamed: Vec<_> = page.into_iter().zip(named).filter(|(_, named)| !named).map(|(id, _)| id).collect();
         freed += unnamed.len() as u64;
         let data = store.data().clone();

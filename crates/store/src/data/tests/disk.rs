@@ -32,6 +32,7 @@ struct State {
     done: Vec<Step>,
     /// The step that fails, how, and whether all that follow fail too.
     fails: Option<(usize, Errno, bool)>,
+    healed: bool,
     /// Names that no sync of a folder has made durable.
     unnamed: Vec<PathBuf>,
     /// Writes not synced: what was there before, and the file's length then.
@@ -68,15 +69,14 @@ impl TestDisk {
         self.state.lock().unwrap().done.iter().filter(|done| **done == step).count()
     }
 
-    /// How many steps were done or tried.
+    /// How many were done or tried.
     pub(crate) fn steps(&self) -> usize {
         self.state.lock().unwrap().done.len()
     }
 
-    /// The nth step from now on fails, as with `failing`.
-    pub(crate) fn fail_from_now(&self, n: usize, errno: Errno, forever: bool) {
-        let mut state = self.state.lock().unwrap();
-        state.fails = Some((state.done.len() + n, errno, forever));
+    /// No step fails any more.
+    pub(crate) fn heal(&self) {
+        self.state.lock().unwrap().healed = true;
     }
 
     pub(crate) fn db_create(&self, path: &Path) -> io::Result<()> {
@@ -144,7 +144,7 @@ impl TestDisk {
         let n = state.done.len();
         state.done.push(step);
         match state.fails {
-            Some((at, errno, forever)) if n == at || forever && n > at => {
+            Some((at, errno, forever)) if !state.healed && (n == at || forever && n > at) => {
                 instead(&mut state);
                 Err(errno.into())
             }

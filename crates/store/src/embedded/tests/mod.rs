@@ -3,6 +3,7 @@
 //! there, and what was not is there wholly or not at all.
 
 mod dice;
+mod faults;
 mod kill;
 mod ledger;
 mod ops;
