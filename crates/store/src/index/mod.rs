@@ -166,6 +166,8 @@ impl Index {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // The last connection to go copies the WAL to its place, if it may write.
+        self.readers = Readers::new(Vec::new(), Vec::new());
         self.queue = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

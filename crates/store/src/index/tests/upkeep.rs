@@ -187,6 +187,20 @@ async fn after_a_failed_sync_only_reading_goes_on() {
     assert!(matches!(Fault::of(&failure(rusqlite::ffi::SQLITE_CORRUPT)), Fault::Dead(_)));
 }
 
+#[tokio::test]
+async fn closed_it_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let index = Index::open(&path, true).unwrap();
+    index.bucket_create(new_bucket("b", false)).await.unwrap();
+    put(&index, "k", "1").await.unwrap();
+    assert!(index.get("b", "k", None).unwrap().is_some());
+    drop(index);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["index.sqlite"]);
+    assert!(Index::open(&path, true).unwrap().get("b", "k", None).unwrap().is_some());
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
