@@ -2,15 +2,18 @@
 //! fails or lies. What must hold is the ledger's: all that was acknowledged is
 //! there, and what was not is there wholly or not at all.
 
+mod damage;
 mod dice;
 mod faults;
 mod kill;
 mod ledger;
 mod ops;
 mod power;
+mod samples;
 mod seen;
 mod vfs;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,4 +46,17 @@ async fn open_on(
 
 async fn open(root: &Path) -> (EmbeddedStore, Arc<LocalKeys>) {
     open_on(root, true, Box::new(RealFiles)).await.expect("the store opens")
+}
+
+/// A folder and all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
 }

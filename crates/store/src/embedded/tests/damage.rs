@@ -1,0 +1,171 @@
+//! A flipped bit anywhere below the store's folder: what is read is right, or
+//! it is an error; never other bytes. The scrub names what is damaged, and
+//! what is not is read as before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use muonic_ports::object_store::{Encryption, VersionId};
+use muonic_ports::{BlobStore, ObjectStore};
+use muonic_types::Digest;
+
+use super::dice::Dice;
+use super::ledger::Ledger;
+use super::ops::CUSTOMER;
+use super::seen::drain;
+use super::{copy, folder, samples};
+use crate::embedded::EmbeddedStore;
+
+/// A name as the scrub writes it, and the bytes.
+type Known = BTreeMap<String, (Thing, Vec<u8>)>;
+
+#[derive(Debug, Clone)]
+enum Thing {
+    Object { bucket: String, key: String, id: String },
+    Blob(Digest),
+}
+
+fn known(ledger: &Ledger) -> Known {
+    let mut known = Known::new();
+    for (name, bucket) in &ledger.buckets {
+        for (key, versions) in &bucket.keys {
+            for version in versions {
+                let Some(content) = &version.content else { continue };
+                let bytes = content.bodies.iter().flat_map(|(_, body)| body.bytes()).collect();
+                let thing = Thing::Object { bucket: name.clone(), key: key.clone(), id: version.id.clone() };
+                known.insert(format!("{name}/{key} {}", version.id), (thing, bytes));
+            }
+        }
+    }
+    for body in &ledger.blobs {
+        known.insert(body.digest().to_string(), (Thing::Blob(body.digest()), body.bytes().to_vec()));
+    }
+    known
+}
+
+async fn read(store: &EmbeddedStore, thing: &Thing) -> Result<Vec<u8>, String> {
+    let body = match thing {
+        Thing::Object { bucket, key, id } => {
+            let found = ObjectStore::get(store, bucket, key, Some(&VersionId(id.clone()))).await;
+            let found = found.map_err(|e| e.to_string())?.ok_or("it is not there")?;
+            let customer = matches!(found.encryption, Encryption::Customer { .. }).then_some(&CUSTOMER);
+            store.read(&found, None, customer).await.map_err(|e| e.to_string())?
+        }
+        Thing::Blob(digest) => BlobStore::get(store, digest, None).await.map_err(|e| e.to_string())?.1,
+    };
+    drain(body).await
+}
+
+fn flip(path: &Path, at: u64, bit: usize) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << bit)], at).unwrap();
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => all.extend(files_below(&entry.path())),
+            false => all.push(entry.path()),
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The names of those that cannot be read; those that can have the right bytes.
+async fn unreadable(store: &EmbeddedStore, known: &Known, what: &str) -> Vec<String> {
+    let mut unreadable = Vec::new();
+    for (name, (thing, bytes)) in known {
+        match read(store, thing).await {
+            Ok(found) => assert!(found == *bytes, "{what}: {name} has other bytes"),
+            Err(_) => unreadable.push(name.clone()),
+        }
+    }
+    unreadable
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_segments_and_files_is_noticed_and_named() {
+    let root = folder();
+    let known = known(&samples::write(root.path()).await);
+    let mut dice = Dice::seeded();
+    let (mut noticed, mut harmless) = (0, 0);
+    for path in ["segments", "files"].iter().flat_map(|name| files_below(&root.path().join("store").join(name))) {
+        let len = fs::metadata(&path).unwrap().len();
+        for _ in 0..12 {
+            let (at, bit) = (dice.next() % len, dice.below(8));
+            let what = format!("byte {at}, bit {bit} of {}", path.display());
+            flip(&path, at, bit);
+            let (store, _) = super::open(root.path()).await;
+            let bad = unreadable(&store, &known, &what).await;
+            let report = store.scrub(0).await.unwrap();
+            if bad.is_empty() {
+                // Between extents, or in the part of an upload.
+                let upload = |damage: &super::super::Damage| damage.names[0].contains("an open upload");
+                assert!(report.damaged.iter().all(upload), "{what}: {report:?}");
+                harmless += 1;
+            } else {
+                assert_eq!(report.damaged.len(), 1, "{what}: {report:?}");
+                // Copies share the bytes, and the name of each is told.
+                let names = &report.damaged[0].names;
+                assert_eq!(names.len(), bad.len(), "{what}: {names:?} and {bad:?}");
+                for name in &bad {
+                    let (plain, _) = name.split_once(' ').unwrap_or((name, ""));
+                    assert!(names.iter().any(|named| named.contains(plain)), "{what}: {names:?} without {name}");
+                }
+                noticed += 1;
+            }
+            drop(store);
+            flip(&path, at, bit);
+        }
+    }
+    let (store, _) = super::open(root.path()).await;
+    assert!(unreadable(&store, &known, "all is mended").await.is_empty());
+    assert!(store.scrub(0).await.unwrap().damaged.is_empty());
+    println!("{noticed} noticed, {harmless} beside all that is named");
+    assert!(noticed > 30);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_index_never_gives_other_bytes() {
+    let root = folder();
+    let known = known(&samples::write(root.path()).await);
+    let flips = if std::env::var_os("MUONIC_TEST_LONG").is_some() { 20_000 } else { 300 };
+    let mut dice = Dice::seeded();
+    let len = fs::metadata(root.path().join("store/index.sqlite")).unwrap().len();
+    let (mut closed, mut some, mut none) = (0, 0, 0);
+    let scratch = folder();
+    let mut wrong = Vec::new();
+    for n in 0..flips {
+        let to = scratch.path().join(n.to_string());
+        copy(root.path(), &to);
+        fs::set_permissions(to.join("keys"), fs::Permissions::from_mode(0o600)).unwrap();
+        let (at, bit) = (dice.next() % len, dice.below(8));
+        let what = format!("byte {at}, bit {bit}");
+        flip(&to.join("store/index.sqlite"), at, bit);
+        match super::open_on(&to, true, Box::new(crate::data::files::RealFiles)).await {
+            Err(_) => closed += 1,
+            Ok((store, _)) => {
+                let mut bad = 0;
+                for (name, (thing, bytes)) in &known {
+                    match read(&store, thing).await {
+                        Ok(found) if found == *bytes => {}
+                        Ok(_) => wrong.push(format!("{what}: {name}")),
+                        Err(_) => bad += 1,
+                    }
+                }
+                let _ = store.scrub(0).await;
+                if bad > 0 { some += 1 } else { none += 1 }
+            }
+        }
+        let _ = fs::remove_dir_all(to);
+    }
+    println!("{closed} do not open, {some} harm some objects, {none} none");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
