@@ -91,6 +91,7 @@ fn rule(filter: Filter) -> Rule {
         noncurrent: None,
         abort_incomplete_days: None,
         transitions: false,
+        transition_dates: Vec::new(),
     }
 }
 
