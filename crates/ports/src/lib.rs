@@ -10,6 +10,7 @@ pub mod logs;
 pub mod metastore;
 pub mod object_store;
 pub mod routes;
+pub mod store_admin;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -21,3 +22,4 @@ pub use error::{Error, Result};
 pub use logs::Logs;
 pub use metastore::Metastore;
 pub use object_store::ObjectStore;
+pub use store_admin::{Mounting, StoreAdmin};

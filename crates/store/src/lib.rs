@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use muonic_ports::Result;
 
-pub use embedded::{Damage, EmbeddedStore, Options, ScrubReport, StoreStats, Upkeep};
+pub use embedded::{EmbeddedStore, Options, Reclaimed, Upkeep};
 pub use keys::{DEFAULT_KEY, DataKey, KeyProvider, LocalKeys};
 pub use logs::DiskLogs;
 pub use memory::{MemoryLogs, MemoryStore};

@@ -16,6 +16,7 @@ pub mod model;
 mod object;
 mod resources;
 mod serde_str;
+pub mod store;
 pub mod system;
 pub mod task;
 #[cfg(test)]

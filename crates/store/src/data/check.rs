@@ -11,6 +11,7 @@ use super::blocks::{self, BLOCK_BYTES, crc};
 use super::source::{self, Source, check_block, check_form};
 use super::{Disk, blocking};
 use crate::content::{Extent, Place};
+use crate::gate::failed;
 
 /// What a check has found. Sentences are for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,4 +87,26 @@ pub(super) async fn check(disk: &Arc<Disk>, extent: &Extent, pace: Pace<'_>) -> 
         return Ok(CheckOutcome::Damaged { blocks: all(), what });
     }
     Ok(CheckOutcome::Summed(sums))
+}
+
+/// What of the extent is not on the disk at its size; content is not read.
+pub(super) fn missing(disk: &Disk, extent: &Extent) -> Result<Option<String>> {
+    let (path, end, exact) = match &extent.place {
+        Place::Inline(_) => return Ok(None),
+        Place::Segment { segment, offset, length } => {
+            (disk.layout.segment(*segment), offset.saturating_add(*length), false)
+        }
+        Place::File { length } => (disk.layout.file(&extent.id), *length, true),
+        Place::Legacy { digest, length } => (disk.layout.legacy(digest), *length, true),
+    };
+    let found = match std::fs::metadata(&path) {
+        Ok(found) => found.len(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(format!("{} is missing", path.display()))),
+        Err(e) => return Err(failed("look at", &path, e)),
+    };
+    if found == end || (!exact && found > end) {
+        return Ok(None);
+    }
+    let wanted = if exact { "should have" } else { "should have at least" };
+    Ok(Some(format!("{} has {found} bytes and {wanted} {end}", path.display())))
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Disk;
+use super::writes::Writing;
 use crate::content::{Extent, ExtentId, Place};
 
 #[derive(Default)]
@@ -89,12 +90,19 @@ pub(crate) struct Written {
     extent: Extent,
     disk: Arc<Disk>,
     guard: Option<Guard>,
+    writing: Option<Writing>,
     handed_over: bool,
 }
 
 impl Written {
     pub(super) fn new(extent: Extent, disk: Arc<Disk>, guard: Option<Guard>) -> Self {
-        Self { extent, disk, guard, handed_over: false }
+        Self { extent, disk, guard, writing: None, handed_over: false }
+    }
+
+    /// It counts as being written until a row names it.
+    pub(super) fn within(mut self, writing: Writing) -> Self {
+        self.writing = Some(writing);
+        self
     }
 
     pub(crate) fn extent(&self) -> &Extent {
@@ -107,7 +115,7 @@ impl Written {
     /// afterwards nothing but its row protects it.
     pub(crate) fn hand_over(mut self) -> (Extent, Pending) {
         self.handed_over = true;
-        (self.extent.clone(), Pending { _guard: self.guard.take() })
+        (self.extent.clone(), Pending { _guard: self.guard.take(), _writing: self.writing.take() })
     }
 
     /// The extent, where a row names it already.
@@ -119,6 +127,7 @@ impl Written {
 /// Protects an extent from being swept while its row is being committed.
 pub(crate) struct Pending {
     _guard: Option<Guard>,
+    _writing: Option<Writing>,
 }
 
 impl Drop for Written {

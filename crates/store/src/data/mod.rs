@@ -27,6 +27,7 @@ mod sums;
 pub(crate) mod tests;
 mod upload;
 mod write;
+mod writes;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -47,6 +48,7 @@ use files::Files;
 use handles::Handles;
 use held::Held;
 use layout::Layout;
+use writes::Writes;
 
 pub(crate) use check::{CheckOutcome, Pace};
 #[allow(unused_imports)]
@@ -91,6 +93,7 @@ struct Disk {
     keys: Arc<dyn KeyProvider>,
     settings: Settings,
     held: Arc<Held>,
+    writes: Writes,
     handles: Handles,
     buffers: Arc<Buffers>,
 }
@@ -129,8 +132,8 @@ impl Data {
         settings.segment_content_max = settings.segment_content_max.min(SEGMENT_CONTENT_MAX);
         settings.inline_max = settings.inline_max.min(settings.segment_content_max);
         let layout = Layout::open(root)?;
-        let (held, handles, buffers) = Default::default();
-        let disk = Arc::new(Disk { layout, files, gate, keys, settings, held, handles, buffers });
+        let (held, writes, handles, buffers) = Default::default();
+        let disk = Arc::new(Disk { layout, files, gate, keys, settings, held, writes, handles, buffers });
         let appender = append::start(disk.clone())?;
         Ok(Self { inner: Arc::new(Inner { disk, appender: Some(appender) }) })
     }
@@ -179,6 +182,12 @@ impl Data {
         check::check(self.disk(), extent, pace).await
     }
 
+    /// What is missing of an extent on the disk, by the sizes of files alone.
+    /// Blocks.
+    pub(crate) fn missing(&self, extent: &Extent) -> PortResult<Option<String>> {
+        check::missing(self.disk(), extent)
+    }
+
     /// Removes the file of an extent that no row names; one that is not there
     /// is a success. Blocks. What lies in a segment goes with the segment.
     pub(crate) fn free(&self, extent: &Extent) -> PortResult<()> {
@@ -222,6 +231,11 @@ impl Data {
     /// already, or the customer's.
     pub(crate) async fn rewrap(&self, id: ExtentId, seal: &Seal) -> Result<Option<Seal>> {
         seal::rewrap(&self.disk().keys, id, seal).await
+    }
+
+    /// Waits until all writes that have begun before now are named, or given up.
+    pub(crate) async fn writes_drained(&self) {
+        self.disk().writes.drained().await;
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {

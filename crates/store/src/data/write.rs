@@ -36,6 +36,7 @@ pub(super) async fn write(
 ) -> Result<(Written, Sums)> {
     let disk = data.disk();
     disk.gate.check()?;
+    let writing = disk.writes.begin();
     let id: ExtentId = random()?;
     let key = seal::make(&disk.keys, id, with).await?;
     let (first, ended) = gather(&mut body).await?;
@@ -47,9 +48,10 @@ pub(super) async fn write(
         }
         let sums = Sums { size: first.len as u64, md5: md5.finish(), found: others.finish().into_iter().collect() };
         let small = Small::seal(id, &first.pieces, key)?;
-        return Ok((small.store(data).await?, sums));
+        return Ok((small.store(data).await?.within(writing), sums));
     }
-    stream(disk, id, key, first, ended, body, Others::new(algorithms)).await
+    let (written, sums) = stream(disk, id, key, first, ended, body, Others::new(algorithms)).await?;
+    Ok((written.within(writing), sums))
 }
 
 enum Step {
@@ -195,6 +197,7 @@ async fn store_small(data: &Data, smalls: Vec<Small>) -> PortResult<Vec<Written>
 pub(super) async fn write_many(data: &Data, blobs: Vec<Bytes>, with: SealWith<'_>) -> Result<Vec<Written>> {
     let disk = data.disk();
     disk.gate.check()?;
+    let writing = disk.writes.begin();
     let mut smalls = Vec::new();
     let mut large = Vec::new();
     let mut is_small = Vec::with_capacity(blobs.len());
@@ -230,7 +233,7 @@ pub(super) async fn write_many(data: &Data, blobs: Vec<Bytes>, with: SealWith<'_
     }
     let (mut files, mut smalls) = (files.into_iter(), store_small(data, smalls).await?.into_iter());
     let written = is_small.into_iter().filter_map(|small| if small { smalls.next() } else { files.next() });
-    Ok(written.collect())
+    Ok(written.map(|written| written.within(writing.clone())).collect())
 }
 
 // One frame is all that a small extent may be.

@@ -9,14 +9,18 @@
 //! - Index and data end writing together, and sweeping with it.
 //! - What is being read is pinned: the reclaimer passes it by.
 
+mod admin;
 mod blobs;
+mod check;
 mod layout;
 mod objects;
 mod pins;
 mod reading;
 mod reclaim;
+mod rotation;
 mod scrub;
 mod take_over;
+mod task;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 
 use muonic_ports::Result as PortResult;
 use muonic_ports::object_store::{Encryption, Error, NewEncryption, Result, StoreHealth};
+use muonic_types::store::{CheckReport, ReclaimReport, RotationReport, Run};
 
 use crate::content::Extent;
 use crate::data::files::{Files, RealFiles, Unsynced};
@@ -34,10 +39,11 @@ use crate::gate::Gate;
 use crate::index::Index;
 use crate::keys::{DEFAULT_KEY, KeyProvider};
 use pins::Pins;
+use task::Task;
 
 pub(crate) use layout::is_encrypted;
-pub use scrub::{Damage, ScrubReport};
-pub use upkeep::{StoreStats, Upkeep};
+pub use reclaim::Reclaimed;
+pub use upkeep::Upkeep;
 
 /// How a store is run.
 #[derive(Debug, Clone)]
@@ -68,7 +74,10 @@ struct Inner {
     keys: Arc<dyn KeyProvider>,
     pins: Arc<Pins>,
     encrypt: bool,
-    scrub: scrub::State,
+    scrub: Task<scrub::Found>,
+    check: Task<CheckReport>,
+    reclaim: Task<ReclaimReport>,
+    rotation: Task<RotationReport>,
 }
 
 impl EmbeddedStore {
@@ -92,9 +101,19 @@ impl EmbeddedStore {
             layout::settle(root)?;
         }
         reclaim::trim_segments(&index, &data).await?;
-        let scrub = scrub::State::load(root);
-        let (root, encrypt) = (root.to_owned(), options.encrypt);
-        Ok(Self { inner: Arc::new(Inner { root, index, data, keys, pins: Arc::default(), encrypt, scrub }) })
+        let inner = Inner {
+            index,
+            data,
+            keys,
+            pins: Arc::default(),
+            encrypt: options.encrypt,
+            scrub: scrub::load(root),
+            check: Task::new("a check", Run::default(), CheckReport::default()),
+            reclaim: Task::new("reclaiming", Run::default(), ReclaimReport::default()),
+            rotation: Task::new("the rotation of a key", Run::default(), RotationReport::default()),
+            root: root.to_owned(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -35,6 +35,8 @@ pub struct Reclaimed {
     pub extents: u64,
     pub bytes: u64,
     pub segments: u64,
+    /// That nobody named.
+    pub files: u64,
 }
 
 impl Reclaimer {

@@ -3,15 +3,16 @@
 //! needs no key. A report says what it found; the objects that are damaged are
 //! in it by name.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use muonic_ports::object_store::Result;
 use muonic_types::Timestamp;
+use muonic_types::store::{Damage, Run, ScrubReport};
 use serde::{Deserialize, Serialize};
 
+use super::task::{Task, Turn};
 use super::{EmbeddedStore, layout};
 use crate::data::CheckOutcome;
 use crate::index::Located;
@@ -21,86 +22,89 @@ const STEP: u32 = 256;
 const DAMAGES_MAX: usize = 1000;
 const FILE: &str = "scrub.json";
 
-/// An extent that is not what it was when it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Damage {
-    /// What uses it: `BUCKET/KEY (version ID)` or `blob sha256:..`.
-    pub names: Vec<String>,
-    pub what: String,
+/// What is kept of a scrub, so that one that was cut off goes on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Kept {
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    #[serde(flatten)]
+    found: Found,
 }
 
-/// How a scrub went, or goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScrubReport {
-    pub started_at: Option<Timestamp>,
-    /// `None` while it runs, or where it was cut off.
-    pub finished_at: Option<Timestamp>,
-    pub extents: u64,
-    pub bytes: u64,
-    pub damaged: Vec<Damage>,
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Found {
+    extents: u64,
+    bytes: u64,
+    damaged: Vec<Damage>,
     /// Where one that was cut off goes on.
     #[serde(default)]
     after: i64,
 }
 
-pub(super) struct State {
-    root: PathBuf,
-    report: Mutex<ScrubReport>,
-    running: tokio::sync::Mutex<()>,
-}
-
-impl State {
-    /// A report that cannot be read is begun anew.
-    pub(super) fn load(root: &Path) -> Self {
-        let text = std::fs::read(root.join(FILE)).unwrap_or_default();
-        let report = serde_json::from_slice(&text).unwrap_or_default();
-        Self { root: root.to_owned(), report: Mutex::new(report), running: Default::default() }
-    }
-
-    // A panic leaves the report as it was: it is replaced in one assignment.
-    fn report(&self) -> MutexGuard<'_, ScrubReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// One that cannot be read is begun anew.
+pub(super) fn load(root: &Path) -> Task<Found> {
+    let text = std::fs::read(root.join(FILE)).unwrap_or_default();
+    let Kept { started_at, finished_at, found } = serde_json::from_slice(&text).unwrap_or_default();
+    Task::new("a scrub", Run { started_at, finished_at, ..Run::default() }, found)
 }
 
 impl EmbeddedStore {
-    pub fn scrub_report(&self) -> ScrubReport {
-        self.inner.scrub.report().clone()
+    /// How the latest scrub went, or goes.
+    pub(super) fn scrubbed(&self) -> ScrubReport {
+        let (run, Found { extents, bytes, damaged, .. }) = self.inner.scrub.report();
+        ScrubReport { run, extents, bytes, damaged }
     }
 
     /// Checks all extents, at most `rate` bytes a second (0: as fast as it
     /// goes), from where an earlier one was cut off. `Conflict` while another runs.
     pub async fn scrub(&self, rate: u64) -> Result<ScrubReport> {
-        let state = &self.inner.scrub;
-        let Ok(_one) = state.running.try_lock() else {
-            return Err(muonic_ports::Error::Conflict("a scrub runs already".to_owned()).into());
-        };
-        let mut report = state.report().clone();
-        if report.started_at.is_none() || report.finished_at.is_some() {
-            report = ScrubReport { started_at: Some(Timestamp::now()), ..ScrubReport::default() };
-        }
-        loop {
-            let page = self.index().all_extents(report.after, STEP).await?;
-            let Some(last) = page.last() else { break };
-            report.after = last.row;
-            for located in page {
-                self.check(located, rate, &mut report).await?;
-            }
-            self.keep(&report).await?;
-        }
-        report.finished_at = Some(Timestamp::now());
-        self.keep(&report).await?;
-        Ok(report)
+        let turn = self.scrub_turn()?;
+        self.scrub_now(turn, rate).await?;
+        Ok(self.scrubbed())
     }
 
-    async fn keep(&self, report: &ScrubReport) -> Result<()> {
-        *self.inner.scrub.report() = report.clone();
-        let (root, text) = (self.inner.scrub.root.clone(), serde_json::to_vec(report));
+    pub(super) fn scrub_turn(&self) -> muonic_ports::Result<Turn> {
+        let task = &self.inner.scrub;
+        let turn = task.turn()?;
+        let (run, _) = task.report();
+        if run.started_at.is_none() || run.finished_at.is_some() {
+            task.restart(Found::default());
+        }
+        Ok(turn)
+    }
+
+    pub(super) async fn scrub_now(&self, turn: Turn, rate: u64) -> Result<()> {
+        let task = &self.inner.scrub;
+        let result = self.scrub_all(rate).await;
+        task.end(turn, &result);
+        result?;
+        self.keep(task.report().0.finished_at).await
+    }
+
+    async fn scrub_all(&self, rate: u64) -> Result<()> {
+        let task = &self.inner.scrub;
+        let (_, mut found) = task.report();
+        loop {
+            let page = self.index().all_extents(found.after, STEP).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            found.after = last.row;
+            for located in page {
+                self.scrub_one(located, rate, &mut found).await?;
+            }
+            task.set(found.clone());
+            self.keep(None).await?;
+        }
+    }
+
+    async fn keep(&self, finished_at: Option<Timestamp>) -> Result<()> {
+        let (run, found) = self.inner.scrub.report();
+        let text = serde_json::to_vec(&Kept { started_at: run.started_at, finished_at, found });
         let text = text.map_err(|e| muonic_ports::Error::internal("a scrub's report cannot be written", e))?;
+        let root = self.inner.root.clone();
         Ok(crate::data::blocking(move || layout::write(&root, FILE, &text)).await?)
     }
 
-    async fn check(&self, located: Located, rate: u64, report: &mut ScrubReport) -> Result<()> {
+    async fn scrub_one(&self, located: Located, rate: u64, report: &mut Found) -> Result<()> {
         let Located { row, extent } = located;
         let mut pace = |bytes: u64| -> BoxFuture<'static, ()> {
             let pause = if rate == 0 { 0.0 } else { bytes as f64 / rate as f64 };

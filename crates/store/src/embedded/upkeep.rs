@@ -14,27 +14,8 @@ const ROUND: Duration = Duration::from_secs(20);
 /// Between two searches for files that a crash left behind.
 const SWEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How much is stored, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct StoreStats {
-    pub buckets: u64,
-    pub objects: u64,
-    /// With delete markers.
-    pub versions: u64,
-    pub uploads: u64,
-    pub blobs: u64,
-    pub inline_bytes: u64,
-    pub segment_bytes: u64,
-    pub file_bytes: u64,
-    /// In files of format 1.
-    pub legacy_bytes: u64,
-    /// Contents that wait to be freed.
-    pub garbage: u64,
-    /// What segments take on the disk, with what is dead in them.
-    pub segments_on_disk_bytes: u64,
-}
-
-/// Frees what is no longer needed, and scrubs.
+/// Frees what is no longer needed, scrubs, and ends rotations of keys that
+/// were cut off.
 pub struct Upkeep {
     store: EmbeddedStore,
     scrub_every: Duration,
@@ -51,7 +32,13 @@ impl Upkeep {
     pub async fn run(self, stop: CancellationToken) {
         let reclaiming = self.reclaiming();
         let scrubbing = self.scrubbing();
-        stop.run_until_cancelled(async { tokio::join!(reclaiming, scrubbing) }).await;
+        stop.run_until_cancelled(async { tokio::join!(self.rotating(), reclaiming, scrubbing) }).await;
+    }
+
+    async fn rotating(&self) {
+        if let Err(error) = self.store.end_rotations().await {
+            tracing::warn!(%error, "rotations of keys that were cut off do not go on; next try at the next start");
+        }
     }
 
     async fn reclaiming(&self) {
@@ -86,7 +73,7 @@ impl Upkeep {
 
     async fn scrubbing(&self) {
         loop {
-            let last = self.store.scrub_report();
+            let last = self.store.scrubbed().run;
             let due = match last.finished_at {
                 None => Duration::from_secs(60),
                 Some(at) => {
@@ -106,26 +93,6 @@ impl Upkeep {
 }
 
 impl EmbeddedStore {
-    /// Reads all rows: seconds where there are millions.
-    pub async fn stats(&self) -> Result<StoreStats> {
-        let found = self.index().stats().await?;
-        let data = self.data().clone();
-        let segments = crate::data::blocking(move || data.segments()).await?;
-        Ok(StoreStats {
-            buckets: found.buckets,
-            objects: found.objects,
-            versions: found.versions,
-            uploads: found.uploads,
-            blobs: found.blobs,
-            inline_bytes: found.inline_bytes,
-            segment_bytes: found.segment_bytes,
-            file_bytes: found.file_bytes,
-            legacy_bytes: found.legacy_bytes,
-            garbage: found.garbage,
-            segments_on_disk_bytes: segments.iter().map(|info| info.bytes).sum(),
-        })
-    }
-
     /// Frees at once what no longer has a name and nobody reads. For tests,
     /// and for those who need the space now.
     pub async fn reclaim_now(&self) -> Result<Reclaimed> {
@@ -136,7 +103,7 @@ impl EmbeddedStore {
         done.extents += rest.extents;
         done.bytes += rest.bytes;
         done.segments += rest.segments;
-        reclaim::sweep(self).await?;
+        done.files = reclaim::sweep(self).await?;
         Ok(done)
     }
 }

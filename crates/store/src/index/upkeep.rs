@@ -9,7 +9,7 @@ use rusqlite::params;
 
 use super::Index;
 use super::extents::{self, extent_columns};
-use crate::content::{Extent, ExtentId, Place, Seal};
+use crate::content::{Extent, ExtentId, Place, Seal, SealedBy};
 
 /// An extent and its row, by which it is found again. The bytes of those in
 /// the index are left out.
@@ -171,6 +171,18 @@ impl Index {
             Ok(done)
         })
         .await
+    }
+
+    /// Whether any extent is sealed so. Reads all rows.
+    pub(crate) async fn is_sealed_by(&self, by: SealedBy) -> Result<bool> {
+        // What a seal begins with, up to the wrapped key.
+        let head = extents::seal_blob(&Seal { by, wrapped: Vec::new() });
+        self.readers()
+            .scan(move |conn| {
+                let mut sealed = conn.prepare_cached("SELECT 1 FROM extents WHERE substr(seal, 1, ?1) = ?2 LIMIT 1")?;
+                Ok(sealed.exists(params![head.len() as i64, head])?)
+            })
+            .await
     }
 
     /// The block sums of an extent that has none yet.

@@ -1,10 +1,12 @@
 //! Keys in a file on this machine.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use muonic_ports::object_store::{Error, Result};
 use muonic_types::Timestamp;
+use muonic_types::store::{EncryptionKey, EncryptionKeyVersion};
 
 use super::file::{self, StoredKey};
 use super::{DEFAULT_KEY, DataKey, KeyProvider, envelope};
@@ -15,6 +17,9 @@ use super::{DEFAULT_KEY, DataKey, KeyProvider, envelope};
 pub struct LocalKeys {
     path: PathBuf,
     keys: RwLock<Vec<StoredKey>>,
+    /// What is being read may have been looked up before its key was wrapped
+    /// anew: these open it until the process ends.
+    retired: RwLock<Vec<StoredKey>>,
 }
 
 impl LocalKeys {
@@ -35,41 +40,7 @@ impl LocalKeys {
                 )));
             }
         };
-        Ok(Self { path: path.to_owned(), keys: RwLock::new(keys) })
-    }
-
-    /// Makes a key by name.
-    pub fn create(&self, name: &str) -> Result<()> {
-        if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
-            return Err(conflict("the name of a key has 1 to 256 characters, none of them control characters".into()));
-        }
-        let mut keys = self.write_lock();
-        if keys.iter().any(|key| key.name.as_deref() == Some(name)) {
-            return Err(conflict(format!("there is a key '{name}' already")));
-        }
-        let key = new_key(Some(name), 1)?;
-        self.replace(&mut keys, |keys| keys.push(key))
-    }
-
-    /// Adds a version, which wraps from now on, and answers its number.
-    pub fn rotate(&self, name: Option<&str>) -> Result<u32> {
-        let mut keys = self.write_lock();
-        let version = newest(&keys, name)?.version.checked_add(1).ok_or_else(|| {
-            conflict("the key has had as many versions as there are numbers; make another one".into())
-        })?;
-        let key = new_key(name, version)?;
-        self.replace(&mut keys, |keys| keys.push(key))?;
-        Ok(version)
-    }
-
-    /// Removes a version for good. What it still wraps cannot be read again:
-    /// the caller has wrapped everything anew. The newest stays.
-    pub fn retire(&self, name: Option<&str>, version: u32) -> Result<()> {
-        let mut keys = self.write_lock();
-        if newest(&keys, name)?.version == version {
-            return Err(conflict(format!("version {version} of {} is in use; rotate the key first", called(name))));
-        }
-        self.replace(&mut keys, |keys| keys.retain(|key| key.name.as_deref() != name || key.version != version))
+        Ok(Self { path: path.to_owned(), keys: RwLock::new(keys), retired: RwLock::default() })
     }
 
     /// Changes the file first, then what is in memory.
@@ -101,7 +72,9 @@ impl KeyProvider for LocalKeys {
     fn unwrap(&self, name: Option<&str>, version: u32, wrapped: &[u8], context: &[u8]) -> Result<DataKey> {
         let keys = self.read_lock();
         newest(&keys, name)?;
-        let key = keys.iter().find(|key| key.name.as_deref() == name && key.version == version).ok_or_else(|| {
+        let retired = self.retired.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = keys.iter().chain(retired.iter());
+        let key = known.find(|key| key.name.as_deref() == name && key.version == version).ok_or_else(|| {
             muonic_ports::Error::bug(format!(
                 "version {version} of {} is not in {}; restore the file from a backup",
                 called(name),
@@ -122,11 +95,53 @@ impl KeyProvider for LocalKeys {
         Ok(newest(&self.read_lock(), name)?.version)
     }
 
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.read_lock().iter().filter_map(|key| key.name.clone()).collect();
-        names.sort();
-        names.dedup();
-        names
+    fn list(&self) -> Result<Vec<EncryptionKey>> {
+        let mut all: BTreeMap<Option<String>, Vec<EncryptionKeyVersion>> = BTreeMap::new();
+        for key in self.read_lock().iter() {
+            let version = EncryptionKeyVersion { version: key.version, created_at: key.created_at };
+            all.entry(key.name.clone()).or_default().push(version);
+        }
+        let keys = all.into_iter().map(|(name, mut versions)| {
+            versions.sort_by_key(|version| version.version);
+            EncryptionKey { name, versions }
+        });
+        Ok(keys.collect())
+    }
+
+    fn create(&self, name: &str) -> Result<EncryptionKey> {
+        if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
+            return Err(conflict("the name of a key has 1 to 256 characters, none of them control characters".into()));
+        }
+        let mut keys = self.write_lock();
+        if keys.iter().any(|key| key.name.as_deref() == Some(name)) {
+            return Err(conflict(format!("there is a key '{name}' already")));
+        }
+        let key = new_key(Some(name), 1)?;
+        let versions = vec![EncryptionKeyVersion { version: 1, created_at: key.created_at }];
+        self.replace(&mut keys, |keys| keys.push(key))?;
+        Ok(EncryptionKey { name: Some(name.to_owned()), versions })
+    }
+
+    fn rotate(&self, name: Option<&str>) -> Result<u32> {
+        let mut keys = self.write_lock();
+        let version = newest(&keys, name)?.version.checked_add(1).ok_or_else(|| {
+            conflict("the key has had as many versions as there are numbers; make another one".into())
+        })?;
+        let key = new_key(name, version)?;
+        self.replace(&mut keys, |keys| keys.push(key))?;
+        Ok(version)
+    }
+
+    fn retire(&self, name: Option<&str>, version: u32) -> Result<()> {
+        let mut keys = self.write_lock();
+        if newest(&keys, name)?.version == version {
+            return Err(conflict(format!("version {version} of {} is in use; rotate the key first", called(name))));
+        }
+        let is_it = |key: &StoredKey| key.name.as_deref() == name && key.version == version;
+        let gone: Vec<StoredKey> = keys.iter().filter(|key| is_it(key)).cloned().collect();
+        self.replace(&mut keys, |keys| keys.retain(|key| !is_it(key)))?;
+        self.retired.write().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        Ok(())
     }
 
     fn is_local(&self) -> bool {

@@ -14,6 +14,7 @@ mod tests;
 use std::fmt;
 
 use muonic_ports::object_store::Result;
+use muonic_types::store::EncryptionKey;
 
 pub(crate) use envelope::{open as open_envelope, random, seal as seal_envelope};
 pub use local::LocalKeys;
@@ -36,7 +37,8 @@ impl fmt::Debug for DataKey {
 ///
 /// Errors: `NoSuchEncryptionKey` where there is no such name; `Store` for a
 /// version that is not there, for wrapped bytes that are damaged, and where
-/// the provider cannot be reached (`Unavailable`).
+/// the provider cannot be reached (`Unavailable`), or what was asked for cannot
+/// be (`Conflict`).
 pub trait KeyProvider: Send + Sync {
     /// Wraps with the newest version, and says which that is.
     fn wrap(&self, name: Option<&str>, data_key: &DataKey, context: &[u8]) -> Result<(u32, Vec<u8>)>;
@@ -46,8 +48,20 @@ pub trait KeyProvider: Send + Sync {
     /// The newest version.
     fn current(&self, name: Option<&str>) -> Result<u32>;
 
-    /// Of the keys that have one.
-    fn names(&self) -> Vec<String>;
+    /// All keys with their versions, the store's own first, then by name. May
+    /// block, as all below.
+    fn list(&self) -> Result<Vec<EncryptionKey>>;
+
+    /// Makes a key by name.
+    fn create(&self, name: &str) -> Result<EncryptionKey>;
+
+    /// Adds a version, which wraps from now on, and answers its number.
+    fn rotate(&self, name: Option<&str>) -> Result<u32>;
+
+    /// Removes a version for good; the newest stays. What it still wraps
+    /// cannot be opened again, but for what this process may have begun to
+    /// read: the caller has wrapped everything anew.
+    fn retire(&self, name: Option<&str>, version: u32) -> Result<()>;
 
     /// Whether it answers from memory. If not, it is called where it may block.
     fn is_local(&self) -> bool {

@@ -19,7 +19,7 @@ use super::files::{Files, RealFiles};
 use super::{Data, SealWith, Settings, Written};
 use crate::content::Extent;
 use crate::gate::Gate;
-use crate::keys::LocalKeys;
+use crate::keys::{KeyProvider, LocalKeys};
 
 const CUSTOMER: CustomerKey = CustomerKey { key: [42; 32] };
 

@@ -59,7 +59,8 @@ async fn a_rotated_key_wraps_anew_and_touches_no_data() {
         keys.retire(name, 1).unwrap();
         assert_eq!(whole(&data, &extent, with).await, bytes);
         extent.seal = Some(seal);
-        assert!(data.read(&extent, None, None).await.is_err());
+        let again = open(root.path());
+        assert!(again.read(&extent, None, None).await.is_err());
     }
     assert!(matches!(
         put(&data, &noise(1, 10), SealWith::Named(Some("nobody"))).await,
