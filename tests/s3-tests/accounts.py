@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import dataclass
 
 DEFAULT_PROJECT = "default"
+# The keys that requests of SSE-KMS name.
+ENCRYPTION_KEYS = ("testkey-1", "testkey-2")
 
 
 @dataclass
@@ -48,6 +50,14 @@ def command(binary: str, env: dict, name: str, *more: str) -> subprocess.Complet
     return subprocess.run(args, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
+def create_encryption_keys(binary: str, env: dict) -> None:
+    for name in ENCRYPTION_KEYS:
+        args = [binary, "store", "key", "create", name]
+        done = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"'muonic store key create' ended with {done.returncode}: {done.stderr or done.stdout}")
+
+
 def configuration(host: str, port: int, main: Account, alt: Account, tenant: Account) -> str:
     """The text of s3tests.conf. The sections of IAM must be there, though what they are for is not run."""
     return f"""[DEFAULT]
@@ -61,8 +71,8 @@ bucket prefix = muonic-{{random}}-
 
 [s3 main]
 {main.lines()}api_name = eu-central-1
-kms_keyid = testkey-1
-kms_keyid2 = testkey-2
+kms_keyid = {ENCRYPTION_KEYS[0]}
+kms_keyid2 = {ENCRYPTION_KEYS[1]}
 
 [s3 alt]
 {alt.lines()}

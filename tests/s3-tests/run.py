@@ -76,6 +76,7 @@ class Suite:
             made = [accounts.create(self.args.binary, env, f"s3-{name}") for name in ("main", "alt", "tenant")]
             if len({account.project for account in made}) == 1:
                 print("s3-tests: this program has one project only: main, alt and tenant are the same account", file=sys.stderr)
+            accounts.create_encryption_keys(self.args.binary, env)
             conf = self.temporary / "s3tests.conf"
             conf.write_text(accounts.configuration(endpoint.hostname, endpoint.port, *made))
             conf.chmod(0o600)

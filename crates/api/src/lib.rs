@@ -36,6 +36,7 @@ pub struct Services {
     pub endpoints: Arc<services::Endpoints>,
     pub lineage: services::Lineage,
     pub costs: services::Costs,
+    pub storage: services::Storage,
     pub system: services::System,
 }
 

@@ -30,6 +30,7 @@ mod progress;
 mod reference;
 mod render;
 mod status;
+mod store;
 mod usage;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
 pub use failure::{EXIT_CODES, Exit, Failure};
 pub use global::{Global, OutputFormat};
 pub use reference::reference;
+pub use store::StoreCommand;
 pub use usage::parse;
 
 use context::Context;
@@ -86,8 +88,20 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
         Command::Key(command) => command.run(&context),
         Command::Completions(args) => args.run(&context, cli()),
     };
+    ended(&context, outcome)
+}
+
+/// The same for `muonic store`, which the whole program has more commands of
+/// than a client can do.
+pub fn run_store(global: &Global, command: StoreCommand) -> ExitCode {
+    let context = Context::new(global);
+    let outcome = command.run(&context);
+    ended(&context, outcome)
+}
+
+fn ended(context: &Context, outcome: failure::Outcome) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => context.explained(failure).print(global.output),
+        Err(failure) => context.explained(failure).print(context.global.output),
     }
 }

@@ -74,6 +74,46 @@ fn pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), String> {
     }
 }
 
+/// `50MiB`, `1GB`, `4096`: bytes, with units of 1000 or 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let bad = || {
+        format!("'{text}' is not an amount of bytes: write a number with KiB, MiB, GiB, kB, MB or GB, such as 50MiB")
+    };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| bad())?;
+    let unit: u64 = match &text[digits..] {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" | "Ki" => 1 << 10,
+        "MiB" | "Mi" => 1 << 20,
+        "GiB" | "Gi" => 1 << 30,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(unit).ok_or_else(bad)
+}
+
+/// `endpoint=https://s3.example.org`
+pub(crate) fn mount_option(text: &str) -> Result<(String, String), String> {
+    // No word of the value: it may be a secret.
+    let (name, value) = pair_unseen(text, "NAME=VALUE, such as region=eu-west-1")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `secret_access_key=./secret`
+pub(crate) fn secret_file(text: &str) -> Result<(String, std::path::PathBuf), String> {
+    let (name, file) = pair_unseen(text, "NAME=FILE, such as secret_access_key=./secret")?;
+    Ok((name.to_owned(), file.into()))
+}
+
+fn pair_unseen<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key, value)),
+        _ => Err(format!("it is not of the form {form}")),
+    }
+}
+
 /// `lr=0.1`: the value is read as JSON where it is a number, true, false, null
 /// or a quoted string, else taken as text.
 pub(crate) fn param(text: &str) -> Result<(String, Value), String> {

@@ -23,6 +23,7 @@ mod parallel;
 mod progress;
 mod replica;
 mod retry;
+mod store;
 mod system;
 pub mod task;
 mod upload;

@@ -18,7 +18,7 @@ mod seal;
 mod sums;
 mod transport;
 
-pub use mounts::{MountError, Mounts};
+pub use mounts::Mounts;
 pub use options::{InvalidMount, MountSpec};
 pub use record::DOCUMENT;
 pub use remote::Remote;

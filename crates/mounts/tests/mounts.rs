@@ -5,23 +5,24 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{Embedded, at, body, mounts, new_bucket, pairs, target, whole};
-use muonic_mounts::{DOCUMENT, MountError, Mounts};
-use muonic_ports::ObjectStore;
+use common::{Embedded, at, body, new_bucket, pairs, target, whole};
+use muonic_mounts::{DOCUMENT, Mounts};
 use muonic_ports::conformance::object_store::{BUCKET, Keys, suite_with};
 use muonic_ports::object_store::*;
+use muonic_ports::store_admin::MountError;
+use muonic_ports::{Mounting, ObjectStore};
 use muonic_types::ProjectId;
 
 struct World {
-    embedded: Arc<Embedded>,
+    embedded: Embedded,
     mounts: Arc<Mounts>,
     folder: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> Self {
-        let (embedded, folder) = (Arc::new(Embedded::default()), tempfile::tempdir().expect("a folder"));
-        let mounts = mounts(embedded.clone(), 1, &[folder.path()]);
+    async fn new() -> Self {
+        let (embedded, folder) = (Embedded::new().await, tempfile::tempdir().expect("a folder"));
+        let mounts = embedded.mounts(1, &[folder.path()]);
         Self { embedded, mounts, folder }
     }
 
@@ -44,7 +45,7 @@ impl World {
 
 #[tokio::test]
 async fn a_mounted_bucket_is_a_bucket() {
-    let world = World::new();
+    let world = World::new().await;
     world.mount(BUCKET).await.expect("mounted");
     suite_with(world.mounts.clone(), Keys::Files, false).await;
     world.mounts.unmount(BUCKET).await.expect("unmounted");
@@ -55,7 +56,7 @@ async fn a_mounted_bucket_is_a_bucket() {
 
 #[tokio::test]
 async fn calls_go_where_the_bucket_lies() {
-    let world = World::new();
+    let world = World::new().await;
     world.mounts.bucket_create(new_bucket("own")).await.expect("created");
     world.mount("outer").await.expect("mounted");
     world.put("own", "a", b"in").await;
@@ -96,7 +97,7 @@ async fn calls_go_where_the_bucket_lies() {
 
 #[tokio::test]
 async fn unmounting_touches_nothing() {
-    let world = World::new();
+    let world = World::new().await;
     world.mount("data").await.expect("mounted");
     world.put("data", "kept", b"x").await;
     world.mounts.unmount("data").await.expect("unmounted");
@@ -115,7 +116,7 @@ async fn unmounting_touches_nothing() {
 
 #[tokio::test]
 async fn only_what_can_be_used_is_recorded() {
-    let world = World::new();
+    let world = World::new().await;
     let elsewhere = tempfile::tempdir().expect("a folder");
     let missing = format!("{}/missing", world.url());
     for (url, says) in [
@@ -139,12 +140,13 @@ async fn only_what_can_be_used_is_recorded() {
         matches!(&refused, Err(MountError::Store(Error::Store(muonic_ports::Error::Unavailable(_))))),
         "{refused:?}"
     );
-    assert!(world.embedded.bucket("data").await.expect("asked").is_none());
+    assert!(world.embedded.store.bucket("data").await.expect("asked").is_none());
 
     world.mount("data").await.expect("mounted");
     assert!(matches!(world.mount("data").await, Err(MountError::Store(Error::BucketExists))));
     // By no other way than mounting.
-    let document = world.embedded.bucket("data").await.expect("asked").expect("there").documents[DOCUMENT].clone();
+    let document =
+        world.embedded.store.bucket("data").await.expect("asked").expect("there").documents[DOCUMENT].clone();
     let mut forged = new_bucket("forged");
     forged.documents.insert(DOCUMENT.to_owned(), document.clone());
     assert!(matches!(world.mounts.bucket_create(forged).await, Err(Error::BucketState(_))));
@@ -156,15 +158,15 @@ async fn only_what_can_be_used_is_recorded() {
 
 #[tokio::test]
 async fn mounts_outlive_the_server() {
-    let world = World::new();
+    let world = World::new().await;
     world.mount("data").await.expect("mounted");
     world.put("data", "a", b"x").await;
-    let again = mounts(world.embedded.clone(), 1, &[world.folder.path()]);
+    let again = world.embedded.mounts(1, &[world.folder.path()]);
     assert!(again.get("data", "a", None).await.expect("asked").is_some());
 
     // With another master key, or where folders are no longer allowed, the
     // bucket is there and cannot be used.
-    for other in [mounts(world.embedded.clone(), 2, &[world.folder.path()]), mounts(world.embedded.clone(), 1, &[])] {
+    for other in [world.embedded.mounts(2, &[world.folder.path()]), world.embedded.mounts(1, &[])] {
         assert!(other.bucket("data").await.expect("asked").is_some());
         let refused = other.get("data", "a", None).await;
         let Err(Error::Store(muonic_ports::Error::Unavailable(said))) = refused else { panic!("{refused:?}") };

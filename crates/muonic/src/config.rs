@@ -115,11 +115,13 @@ pub struct Store {
     pub scrub_every_days: u64,
     /// Read by the scrub, in bytes a second.
     pub scrub_bytes_per_s: u64,
+    /// Local folders that `file:` mounts may lie in.
+    pub mount_folders: Vec<PathBuf>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { encrypt: true, sync: true, scrub_every_days: 30, scrub_bytes_per_s: 16 << 20 }
+        Self { encrypt: true, sync: true, scrub_every_days: 30, scrub_bytes_per_s: 16 << 20, mount_folders: Vec::new() }
     }
 }
 
@@ -175,7 +177,7 @@ pub struct Override {
 }
 
 const ENV_PREFIX: &str = "MUONIC_";
-const SECTIONS: [&str; 7] = ["server", "log", "price", "resources", "jobs", "python", "serving"];
+const SECTIONS: [&str; 8] = ["server", "log", "price", "resources", "jobs", "python", "serving", "store"];
 
 /// `MUONIC_SERVER__LISTEN` is `server.listen`; a single underscore names other
 /// things (`MUONIC_DATA`, `MUONIC_TOKEN`).
@@ -234,6 +236,12 @@ impl Config {
         if let Some(path) = self.serving.onnxruntime.as_ref().filter(|p| !p.is_file()) {
             return Err(Error(format!("serving.onnxruntime: there is no file {}", path.display())));
         }
+        if let Some(folder) = self.store.mount_folders.iter().find(|folder| !folder.is_absolute() || !folder.is_dir()) {
+            return Err(Error(format!(
+                "store.mount_folders: there is no folder {} (write absolute paths)",
+                folder.display()
+            )));
+        }
         if !(1 << 16..=1 << 40).contains(&self.jobs.log_bytes_max) {
             return Err(Error("jobs.log_bytes_max: must be between 65536 and 2^40".to_owned()));
         }
@@ -264,7 +272,7 @@ fn read(path: &Path) -> Result<Table, Error> {
     text.parse::<Table>().map_err(|e| Error(format!("{}: {}", path.display(), e.message())))
 }
 
-/// Values are TOML where they parse as TOML (numbers, true, quoted text), else text.
+/// Values are TOML where they parse as TOML (numbers, true, quoted text, lists), else text.
 fn lay(table: &mut Table, o: &Override) -> Result<(), Error> {
     let (section, key) = o
         .key
@@ -272,7 +280,7 @@ fn lay(table: &mut Table, o: &Override) -> Result<(), Error> {
         .ok_or_else(|| Error(format!("{}: '{}' is not a key: write section.key=value", o.source, o.key)))?;
     let parsed = format!("v = {}", o.value).parse::<Table>().ok().and_then(|mut t| t.remove("v"));
     let value = match parsed {
-        Some(v @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::String(_))) => v,
+        Some(v @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::String(_) | Value::Array(_))) => v,
         _ => Value::String(o.value.clone()),
     };
     let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
@@ -325,6 +333,7 @@ mod tests {
             ("server.connections_max", "4611686018427387904"),
             ("price.cpu_usd_per_hour", "-1"),
             ("serving.onnxruntime", "/nowhere.so"),
+            ("store.mount_folders", "[\"/nowhere\"]"),
         ];
         for (key, value) in bad {
             let e = Config::load(None, &[set(key, value)]).err().map(|e| e.to_string());

@@ -43,6 +43,9 @@ enum Program {
     /// Print the reference of all commands as Markdown
     #[command(hide = true)]
     Reference,
+    /// Look after the store: its state, its keys, what is mounted into it
+    #[command(subcommand)]
+    Store(muonic_cli::StoreCommand),
     #[command(flatten)]
     Client(muonic_cli::Command),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
             let written = std::io::stdout().write_all(muonic_cli::reference(Cli::command()).as_bytes());
             if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Program::Store(command) => muonic_cli::run_store(&cli.global, command),
         Program::Client(command) => muonic_cli::run(&cli.global, command, Cli::command),
     }
 }

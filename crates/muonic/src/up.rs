@@ -14,6 +14,7 @@ use muonic_api::{Metrics, Services};
 use muonic_engine_local::Local;
 use muonic_gateway::Gateway;
 use muonic_listen::{Limits, Linger, Listener};
+use muonic_mounts::{MasterSealer, Mounts};
 use muonic_ports::{BlobStore, Clock, Engine, Logs, Metastore, ObjectStore, SystemClock};
 use muonic_services::keys::MasterKey;
 use muonic_services::system::Place;
@@ -96,10 +97,12 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
     let options = muonic_store::Options { encrypt: config.store.encrypt, sync: config.store.sync };
-    let (embedded, _keys) = muonic_store::open(&folder.join("store"), &folder.join("store.keys"), &options).await?;
+    let (embedded, _) = muonic_store::open(&folder.join("store"), &folder.join("store.keys"), &options).await?;
     take_over::buckets(&*meta, &embedded).await?;
     let store: Arc<dyn BlobStore> = Arc::new(embedded.clone());
-    let objects: Arc<dyn ObjectStore> = Arc::new(embedded.clone());
+    let sealer = Arc::new(MasterSealer::new(master.derive("muonic mounts 1")));
+    let mounts = Arc::new(Mounts::new(Arc::new(embedded.clone()), sealer, config.store.mount_folders.clone()));
+    let objects: Arc<dyn ObjectStore> = mounts.clone();
     let logs: Arc<dyn Logs> = Arc::new(muonic_store::open_logs(&folder.join("logs"))?);
     // New at each start: a copy of the data folder makes another server.
     let id = Digest::of(&MasterKey::generate()?.0).hex();
@@ -149,6 +152,13 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let (releaser, routes) = Releaser::new(endpoints.clone(), keys.clone(), engine, replica_settings(&config));
 
     let scrub_every = Duration::from_secs(config.store.scrub_every_days.saturating_mul(DAY.as_secs()));
+    let storage = services::Storage::new(
+        Arc::new(embedded.clone()),
+        mounts,
+        objects.clone(),
+        clock.clone(),
+        config.store.scrub_bytes_per_s,
+    );
     let upkeep = muonic_store::Upkeep::new(embedded, scrub_every, config.store.scrub_bytes_per_s);
     let collector = services::Collector::new(meta.clone(), store.clone(), blobs.clone(), clock.clone());
 
@@ -170,6 +180,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
         endpoints,
         lineage: services::Lineage::new(meta.clone()),
         costs: services::Costs::new(meta.clone(), clock, admission),
+        storage,
         system,
     };
     let router = muonic_api::router(Arc::new(doors), metrics, gateway.router());

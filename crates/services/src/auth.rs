@@ -1,7 +1,7 @@
 //! Who may do what: one table.
 
-use muonic_types::ErrorCode;
 use muonic_types::key::{Principal, Role};
+use muonic_types::{ErrorCode, ProjectId};
 
 use crate::{Error, Result};
 
@@ -46,4 +46,22 @@ pub fn authorise(principal: &Principal, action: Action) -> Result<()> {
         A::Administer => "manage keys",
     };
     Err(Error::new(ErrorCode::Forbidden, format!("a key of role {} may not {what}", principal.role)))
+}
+
+/// Administrators of the first project look after the cloud itself.
+pub(crate) fn runs_the_cloud(principal: &Principal) -> bool {
+    principal.role == Role::Admin && principal.project == ProjectId::default_project()
+}
+
+/// Refuses with `Forbidden` those who do not look after the cloud itself.
+pub(crate) fn authorise_operator(principal: &Principal) -> Result<()> {
+    if runs_the_cloud(principal) {
+        return Ok(());
+    }
+    let (role, project) = (principal.role, &principal.project);
+    Err(Error::new(
+        ErrorCode::Forbidden,
+        format!("a key of role {role} in the project {project} may not run the store"),
+    )
+    .hint("ask an administrator of the project 'default'"))
 }

@@ -13,7 +13,7 @@ use muonic_types::{AttemptId, ErrorCode, KeyId, Name, ProjectId, ReplicaId, Time
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::auth::{Action, authorise};
+use crate::auth::{Action, authorise, runs_the_cloud};
 use crate::{Error, Result};
 
 /// Most keys that people may hold at once; keys of running work do not count.
@@ -40,6 +40,15 @@ impl MasterKey {
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes).map_err(|_| no_randomness())?;
         Ok(Self(bytes))
+    }
+
+    /// A key for one purpose, from which neither this one nor that of another
+    /// purpose can be told. Purposes must not begin with `muonic key `.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(tag.as_ref());
+        key
     }
 }
 
@@ -233,11 +242,6 @@ impl Keys {
             replica: key.replica.clone(),
         })
     }
-}
-
-/// Administrators of the first project look after all of them.
-fn runs_the_cloud(caller: &Principal) -> bool {
-    caller.role == Role::Admin && caller.project == ProjectId::default_project()
 }
 
 fn in_reach(caller: &Principal, key: &Key) -> bool {

@@ -26,6 +26,7 @@ pub mod lineage;
 mod logs;
 pub mod models;
 pub mod releaser;
+pub mod storage;
 pub mod system;
 
 /// Runs to its end even where the caller leaves half-way: for steps of which
@@ -52,4 +53,5 @@ pub use lifecycle::Lifecycle;
 pub use lineage::Lineage;
 pub use models::Models;
 pub use releaser::Releaser;
+pub use storage::Storage;
 pub use system::System;

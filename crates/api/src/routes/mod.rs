@@ -9,6 +9,7 @@ mod jobs;
 mod keys;
 mod models;
 mod replicas;
+mod store;
 mod system;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) fn native() -> OpenApiRouter<Arc<Services>> {
         .merge(replicas::router())
         .merge(keys::router())
         .merge(costs::router())
+        .merge(store::router())
         .merge(system::router())
 }
 

@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
-use muonic_ports::ObjectStore;
+use async_trait::async_trait;
 use muonic_ports::object_store::{Bucket, Error, NewBucket, Result};
+use muonic_ports::store_admin::MountError;
+use muonic_ports::{Mounting, ObjectStore};
 
 use crate::body::Memory;
 use crate::options::{InvalidMount, MountSpec, Store};
@@ -25,16 +27,6 @@ use crate::seal::Sealer;
 
 /// Buckets that are known at a time.
 const KNOWN_MAX: usize = 10_000;
-
-#[derive(Debug, thiserror::Error)]
-pub enum MountError {
-    /// The URL or an option is wrong.
-    #[error(transparent)]
-    Invalid(#[from] InvalidMount),
-    /// The store cannot be reached or listed, or the bucket not recorded.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
 
 /// Where an object lies.
 #[derive(Clone)]
@@ -67,70 +59,6 @@ impl Mounts {
     pub fn new(embedded: Arc<dyn ObjectStore>, sealer: Arc<dyn Sealer>, folders: Vec<PathBuf>) -> Self {
         let folders = folders.into_iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         Self { embedded, sealer, folders, memory: Memory::new(crate::MEMORY_MIB), known: Default::default() }
-    }
-
-    /// Makes the bucket `new` a mount of the store at `url`, once the store
-    /// has been reached and listed. Of an S3 server that is not Amazon's,
-    /// unless the options `conditional_put` and `listing_order` say so, it is
-    /// found out whether it holds conditions on writes and in which order it
-    /// lists: some small objects are written and removed.
-    pub async fn mount(
-        &self,
-        mut new: NewBucket,
-        url: &str,
-        options: &BTreeMap<String, String>,
-    ) -> Result<Bucket, MountError> {
-        if new.lock {
-            return Err(Error::NotSupported("object lock in a mounted bucket").into());
-        }
-        if self.embedded.bucket(&new.name).await?.is_some() {
-            return Err(Error::BucketExists.into());
-        }
-        let mut spec = MountSpec::parse(url, options)?;
-        self.allowed(&spec)?;
-        let bucket = Bucket {
-            name: new.name.clone(),
-            project: new.project.clone(),
-            created_at: new.at,
-            versioning: Default::default(),
-            lock: false,
-            documents: BTreeMap::new(),
-        };
-        Remote::sharing(bucket.clone(), &spec, self.memory.clone())?.check().await?;
-        if spec.is_open() {
-            let mut probing = spec.clone();
-            probing.settle(true, true);
-            let found = Remote::sharing(bucket, &probing, self.memory.clone())?.probe().await?;
-            spec.settle(found.conditions, found.lists_by_bytes);
-        }
-        let document = record::write(&new.name, &spec, &*self.sealer)
-            .map_err(|e| Error::Store(muonic_ports::Error::internal("a mount could not be recorded", e)))?;
-        new.documents.insert(DOCUMENT.to_owned(), document);
-        let name = new.name.clone();
-        let made = self.embedded.bucket_create(new).await;
-        self.forget(&name);
-        let made = made?;
-        self.learn(&made, self.cached(&name).1)?;
-        Ok(made)
-    }
-
-    /// Takes the bucket away. `BucketState` where it is no mount.
-    pub async fn unmount(&self, bucket: &str) -> Result<()> {
-        let found = self.embedded.bucket(bucket).await?.ok_or(Error::NoSuchBucket)?;
-        if !found.documents.contains_key(DOCUMENT) {
-            return Err(Error::BucketState(format!("'{bucket}' is not mounted")));
-        }
-        let removed = self.embedded.bucket_delete(bucket).await;
-        self.forget(bucket);
-        removed
-    }
-
-    /// URL and options of a mount, without its secrets; `None` where the
-    /// bucket is none.
-    pub fn described(&self, bucket: &Bucket) -> Result<Option<(String, BTreeMap<String, String>)>> {
-        let Some(document) = bucket.documents.get(DOCUMENT) else { return Ok(None) };
-        let spec = record::read(&bucket.name, document, &*self.sealer).map_err(|e| unusable(&bucket.name, e))?;
-        Ok(Some((spec.url().to_owned(), spec.plain_options().clone())))
     }
 
     fn allowed(&self, spec: &MountSpec) -> Result<(), InvalidMount> {
@@ -193,6 +121,79 @@ impl Mounts {
             known.places.insert(bucket.name.clone(), place.clone());
         }
         Ok(place)
+    }
+}
+
+#[async_trait]
+impl Mounting for Mounts {
+    /// Makes the bucket `new` a mount of the store at `url`, once the store
+    /// has been reached and listed. Of an S3 server that is not Amazon's,
+    /// unless the options `conditional_put` and `listing_order` say so, it is
+    /// found out whether it holds conditions on writes and in which order it
+    /// lists: some small objects are written and removed.
+    async fn mount(
+        &self,
+        mut new: NewBucket,
+        url: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Bucket, MountError> {
+        if new.lock {
+            return Err(Error::NotSupported("object lock in a mounted bucket").into());
+        }
+        if self.embedded.bucket(&new.name).await?.is_some() {
+            return Err(Error::BucketExists.into());
+        }
+        let mut spec = MountSpec::parse(url, options)?;
+        self.allowed(&spec)?;
+        let bucket = Bucket {
+            name: new.name.clone(),
+            project: new.project.clone(),
+            created_at: new.at,
+            versioning: Default::default(),
+            lock: false,
+            documents: BTreeMap::new(),
+        };
+        Remote::sharing(bucket.clone(), &spec, self.memory.clone())?.check().await?;
+        if spec.is_open() {
+            let mut probing = spec.clone();
+            probing.settle(true, true);
+            let found = Remote::sharing(bucket, &probing, self.memory.clone())?.probe().await?;
+            spec.settle(found.conditions, found.lists_by_bytes);
+        }
+        let document = record::write(&new.name, &spec, &*self.sealer)
+            .map_err(|e| Error::Store(muonic_ports::Error::internal("a mount could not be recorded", e)))?;
+        new.documents.insert(DOCUMENT.to_owned(), document);
+        let name = new.name.clone();
+        let made = self.embedded.bucket_create(new).await;
+        self.forget(&name);
+        let made = made?;
+        self.learn(&made, self.cached(&name).1)?;
+        Ok(made)
+    }
+
+    /// Takes the bucket away. `BucketState` where it is no mount.
+    async fn unmount(&self, bucket: &str) -> Result<()> {
+        let found = self.embedded.bucket(bucket).await?.ok_or(Error::NoSuchBucket)?;
+        if !found.documents.contains_key(DOCUMENT) {
+            return Err(Error::BucketState(format!("'{bucket}' is not mounted")));
+        }
+        let removed = self.embedded.bucket_delete(bucket).await;
+        self.forget(bucket);
+        removed
+    }
+
+    /// URL and options of a mount, without its secrets; `None` where the
+    /// bucket is none.
+    fn described(&self, bucket: &Bucket) -> Result<Option<(String, BTreeMap<String, String>)>> {
+        let Some(document) = bucket.documents.get(DOCUMENT) else { return Ok(None) };
+        let spec = record::read(&bucket.name, document, &*self.sealer).map_err(|e| unusable(&bucket.name, e))?;
+        Ok(Some((spec.url().to_owned(), spec.plain_options().clone())))
+    }
+}
+
+impl From<InvalidMount> for MountError {
+    fn from(why: InvalidMount) -> Self {
+        Self::Invalid(why.0)
     }
 }
 

@@ -1,20 +1,19 @@
-//! A store with buckets of its own for the tests: each is a folder. The real
-//! one is not needed to see where calls go.
+//! What the tests of mounts have in common: the embedded store below them, and
+//! short ways to say what is put and read.
 
 // Not every test needs all of it.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use muonic_mounts::{MasterSealer, MountSpec, Mounts, Remote};
 use muonic_ports::ObjectStore;
 use muonic_ports::object_store::*;
+use muonic_store::{EmbeddedStore, Options};
 use muonic_types::{ProjectId, Timestamp};
 use tempfile::TempDir;
 
@@ -56,171 +55,24 @@ fn made(new: NewBucket) -> Bucket {
     Bucket { name, project, created_at: at, versioning: Versioning::Off, lock, documents }
 }
 
-/// With the folder that it lies in.
-type Kept = (Bucket, Arc<Remote>, TempDir);
-
-#[derive(Default)]
+/// A real store, removed with it.
 pub struct Embedded {
-    buckets: Mutex<BTreeMap<String, Kept>>,
-}
-
-/// Around `embedded`, with the key that is asked for.
-pub fn mounts(embedded: Arc<Embedded>, key: u8, folders: &[&Path]) -> Arc<Mounts> {
-    let folders = folders.iter().map(|f| f.to_path_buf()).collect();
-    Arc::new(Mounts::new(embedded, Arc::new(MasterSealer::new([key; 32])), folders))
+    pub store: EmbeddedStore,
+    _root: TempDir,
 }
 
 impl Embedded {
-    fn of(&self, bucket: &str) -> Result<Arc<Remote>> {
-        self.buckets
-            .lock()
-            .expect("no panic")
-            .get(bucket)
-            .map(|(_, remote, _)| remote.clone())
-            .ok_or(Error::NoSuchBucket)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Embedded {
-    fn abilities(&self, _: &str) -> Abilities {
-        Abilities { versions: true, conditions: true, multipart: true, attributes: true, encryption: true }
+    pub async fn new() -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        // What is tested here does not end with the power.
+        let options = Options { encrypt: true, sync: false };
+        let opened = muonic_store::open(&root.path().join("store"), &root.path().join("store.keys"), &options).await;
+        Self { store: opened.expect("opened").0, _root: root }
     }
 
-    async fn bucket_create(&self, new: NewBucket) -> Result<Bucket> {
-        let mut buckets = self.buckets.lock().expect("no panic");
-        if buckets.contains_key(&new.name) {
-            return Err(Error::BucketExists);
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        let remote = remote(&format!("file://{}", folder.path().display()), &BTreeMap::new(), new.clone());
-        let bucket = made(new);
-        buckets.insert(bucket.name.clone(), (bucket.clone(), remote, folder));
-        Ok(bucket)
-    }
-
-    async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>> {
-        Ok(self.buckets.lock().expect("no panic").get(name).map(|(bucket, ..)| Arc::new(bucket.clone())))
-    }
-
-    async fn buckets(&self, project: Option<&ProjectId>) -> Result<Vec<Bucket>> {
-        let buckets = self.buckets.lock().expect("no panic");
-        Ok(buckets
-            .values()
-            .map(|(bucket, ..)| bucket.clone())
-            .filter(|b| project.is_none_or(|p| b.project == *p))
-            .collect())
-    }
-
-    async fn bucket_delete(&self, name: &str) -> Result<()> {
-        self.buckets.lock().expect("no panic").remove(name).map(drop).ok_or(Error::NoSuchBucket)
-    }
-
-    async fn bucket_change(&self, name: &str, change: BucketChange) -> Result<Bucket> {
-        let mut buckets = self.buckets.lock().expect("no panic");
-        let (bucket, ..) = buckets.get_mut(name).ok_or(Error::NoSuchBucket)?;
-        match change {
-            BucketChange::Document(name, Some(text)) => drop(bucket.documents.insert(name, text)),
-            BucketChange::Document(name, None) => drop(bucket.documents.remove(&name)),
-            BucketChange::Versioning(versioning) => bucket.versioning = versioning,
-            BucketChange::Lock => bucket.lock = true,
-        }
-        Ok(bucket.clone())
-    }
-
-    async fn put(&self, target: Target, new: NewObject, body: ByteStream, verify: Verify) -> Result<ObjectVersion> {
-        self.of(&target.bucket)?.put(target, new, body, verify).await
-    }
-
-    async fn get(&self, bucket: &str, key: &str, version: Option<&VersionId>) -> Result<Option<ObjectVersion>> {
-        self.of(bucket)?.get(bucket, key, version).await
-    }
-
-    async fn read(
-        &self,
-        object: &ObjectVersion,
-        range: Option<Range<u64>>,
-        key: Option<&CustomerKey>,
-    ) -> Result<ByteStream> {
-        self.of(&object.bucket)?.read(object, range, key).await
-    }
-
-    async fn copy(
-        &self,
-        source: &ObjectVersion,
-        key: Option<&CustomerKey>,
-        target: Target,
-        new: NewObject,
-    ) -> Result<ObjectVersion> {
-        self.of(&target.bucket)?.copy(source, key, target, new).await
-    }
-
-    async fn delete(&self, bucket: &str, removals: Vec<Removal>, at: Timestamp) -> Result<Vec<Result<Deleted>>> {
-        self.of(bucket)?.delete(bucket, removals, at).await
-    }
-
-    async fn change(
-        &self,
-        bucket: &str,
-        key: &str,
-        version: Option<&VersionId>,
-        change: ObjectChange,
-    ) -> Result<ObjectVersion> {
-        self.of(bucket)?.change(bucket, key, version, change).await
-    }
-
-    async fn list(&self, bucket: &str, query: &ListQuery) -> Result<Listing> {
-        self.of(bucket)?.list(bucket, query).await
-    }
-
-    async fn upload_create(&self, target: Target, new: NewObject) -> Result<Upload> {
-        self.of(&target.bucket)?.upload_create(target, new).await
-    }
-
-    async fn upload(&self, bucket: &str, key: &str, id: &str) -> Result<Upload> {
-        self.of(bucket)?.upload(bucket, key, id).await
-    }
-
-    async fn upload_part(
-        &self,
-        upload: &Upload,
-        number: u16,
-        body: ByteStream,
-        verify: Verify,
-        key: Option<&CustomerKey>,
-        at: Timestamp,
-    ) -> Result<Part> {
-        self.of(&upload.bucket)?.upload_part(upload, number, body, verify, key, at).await
-    }
-
-    async fn upload_parts(&self, upload: &Upload, after: u16, max: u32) -> Result<Vec<Part>> {
-        self.of(&upload.bucket)?.upload_parts(upload, after, max).await
-    }
-
-    async fn upload_complete(
-        &self,
-        upload: &Upload,
-        parts: Vec<CompletedPart>,
-        condition: Precondition,
-        sum: Option<String>,
-        at: Timestamp,
-    ) -> Result<ObjectVersion> {
-        self.of(&upload.bucket)?.upload_complete(upload, parts, condition, sum, at).await
-    }
-
-    async fn upload_abort(&self, upload: &Upload) -> Result<()> {
-        self.of(&upload.bucket)?.upload_abort(upload).await
-    }
-
-    async fn uploads(&self, bucket: &str, query: &UploadQuery) -> Result<UploadListing> {
-        self.of(bucket)?.uploads(bucket, query).await
-    }
-
-    async fn parts(&self, object: &ObjectVersion, after: u16, max: u32) -> Result<Vec<Part>> {
-        self.of(&object.bucket)?.parts(object, after, max).await
-    }
-
-    async fn health(&self) -> StoreHealth {
-        StoreHealth { writable: true, reason: None, free_bytes: 1 }
+    /// Around it, with the key that is asked for.
+    pub fn mounts(&self, key: u8, folders: &[&Path]) -> Arc<Mounts> {
+        let folders = folders.iter().map(|f| f.to_path_buf()).collect();
+        Arc::new(Mounts::new(Arc::new(self.store.clone()), Arc::new(MasterSealer::new([key; 32])), folders))
     }
 }

@@ -8,11 +8,11 @@ mod program;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{Embedded, body, mounts, new_bucket, pairs, whole};
+use common::{Embedded, body, new_bucket, pairs, whole};
 use muonic_mounts::Remote;
-use muonic_ports::ObjectStore;
 use muonic_ports::conformance::object_store::{BUCKET, Keys, suite_with};
 use muonic_ports::object_store::*;
+use muonic_ports::{Mounting, ObjectStore};
 use program::{KEY, Program, SECRET};
 
 fn options(endpoint: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -34,7 +34,8 @@ fn target(key: &str) -> Target {
 /// hold then, in a bucket and below a prefix of it.
 async fn rules_hold(program: &Program, found: &[(&str, &str)]) {
     for url in ["s3://conformance", "s3://conformance/below/a%20prefix"] {
-        let mounts = mounts(Arc::new(Embedded::default()), 1, &[]);
+        let embedded = Embedded::new().await;
+        let mounts = embedded.mounts(1, &[]);
         let bucket = mounts.mount(new_bucket(BUCKET), url, &options(&program.endpoint, &[])).await.expect("mounted");
         assert!(!format!("{bucket:?}").contains(SECRET));
         let (known, settled) = mounts.described(&bucket).expect("described").expect("a mount");

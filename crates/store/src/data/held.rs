@@ -119,6 +119,7 @@ impl Written {
     }
 
     /// The extent, where a row names it already.
+    #[cfg(test)]
     pub(crate) fn keep(self) -> Extent {
         self.hand_over().0
     }
