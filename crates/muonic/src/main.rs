@@ -5,6 +5,7 @@ mod folder;
 mod listen;
 mod log;
 mod machine;
+mod offline;
 mod take_over;
 mod up;
 
@@ -45,7 +46,7 @@ enum Program {
     Reference,
     /// Look after the store: its state, its keys, what is mounted into it
     #[command(subcommand)]
-    Store(muonic_cli::StoreCommand),
+    Store(offline::StoreCommand),
     #[command(flatten)]
     Client(muonic_cli::Command),
 }
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
             let written = std::io::stdout().write_all(muonic_cli::reference(Cli::command()).as_bytes());
             if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Program::Store(command) => muonic_cli::run_store(&cli.global, command),
+        Program::Store(command) => offline::run(command, &cli.global),
         Program::Client(command) => muonic_cli::run(&cli.global, command, Cli::command),
     }
 }

@@ -65,7 +65,10 @@ fn encryption_keys_are_made_and_rotated() {
     let report = json(&server, &["store", "key", "rotate"]);
     assert_eq!((&report["version"], &report["rewrapped"]), (&2.into(), &3.into()), "{report}");
     let text = server.ok(&["store", "key", "rotate", "team vision"]);
-    assert!(text.contains("the key 'team vision' has version 2: 0 data keys wrapped anew; version 1 is gone"), "{text}");
+    assert!(
+        text.contains("the key 'team vision' has version 2: 0 data keys wrapped anew; version 1 is gone"),
+        "{text}"
+    );
     fails(&server, &["store", "key", "rotate", "nobody"], 3, "nobody");
     let keys = json(&server, &["store", "key", "ls"]);
     let keys = keys["keys"].as_array().expect("keys");
@@ -115,7 +118,12 @@ fn folders_are_mounted_where_that_is_allowed() {
     assert_eq!(json(&server, &["store", "mount", &url, "outer"])["url"], url.as_str());
     fails(&server, &["store", "mount", &url, "outer"], 1, "there is a bucket 'outer' already");
     fails(&server, &["store", "mount", &url, "No_Name"], 2, "not a bucket name");
-    fails(&server, &["store", "mount", "file:///etc", "etc-etc"], 2, "not in a folder that this server lets be mounted");
+    fails(
+        &server,
+        &["store", "mount", "file:///etc", "etc-etc"],
+        2,
+        "not in a folder that this server lets be mounted",
+    );
     fails(&server, &["store", "mount", "ftp://x/y", "ftp-ftp"], 2, "s3, gs, az");
     let secret = ["store", "mount", "s3://b", "s3-s3", "--option", "secret_access_key=hush"];
     fails(&server, &secret, 2, "--secret-file secret_access_key=FILE");
