@@ -19,4 +19,4 @@ mod row;
 mod store;
 mod writer;
 
-pub use store::{Sqlite, in_memory, open};
+pub use store::{Sqlite, check_copy, in_memory, open};

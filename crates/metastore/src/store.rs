@@ -12,7 +12,7 @@ use muonic_ports::{Error, Metastore, Result};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, Transaction};
 
 use crate::fault;
 use crate::row::{Columns, exec, one};
@@ -33,6 +33,8 @@ pub struct Sqlite {
     pub(crate) writer: Writer,
     /// `None` in memory, where the writing connection is the only one.
     readers: Option<SqlitePool>,
+    /// For a copy of the whole; `None` in memory.
+    plain: Option<SqliteConnectOptions>,
 }
 
 /// Opens the store at `path`, and makes it where there is none. Refuses one
@@ -51,12 +53,13 @@ pub async fn open(path: &Path) -> Result<Sqlite> {
         .pragma("journal_size_limit", WAL_BYTES_KEPT);
     let mut conn = writing.connect().await.map_err(|e| opening(path, &e))?;
     migrate(&mut conn, &path.display().to_string()).await?;
+    let plain = options.clone();
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(READ_WAIT)
         .test_before_acquire(false)
         .connect_lazy_with(options.pragma("query_only", "ON"));
-    Ok(Sqlite { writer: Writer::new(conn), readers: Some(readers) })
+    Ok(Sqlite { writer: Writer::new(conn), readers: Some(readers), plain: Some(plain) })
 }
 
 /// A store that is gone with the process, for tests.
@@ -64,7 +67,7 @@ pub async fn in_memory() -> Result<Sqlite> {
     let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true).disable_statement_logging();
     let mut conn = options.connect().await.map_err(fault::error)?;
     migrate(&mut conn, "the metastore in memory").await?;
-    Ok(Sqlite { writer: Writer::new(conn), readers: None })
+    Ok(Sqlite { writer: Writer::new(conn), readers: None, plain: None })
 }
 
 /// Makes the file for its owner alone; SQLite gives its side files the same
@@ -166,6 +169,39 @@ impl Sqlite {
             None => Ok(Read::Exclusive(self.writer.read().await?)),
         }
     }
+}
+
+impl Sqlite {
+    /// Copies the whole to a new file while it is written to, and syncs it:
+    /// one state, with all that was acknowledged before the call.
+    pub async fn copy_to(&self, to: &Path) -> Result<()> {
+        let Some(plain) = &self.plain else { return Err(Error::bug("a metastore in memory cannot be copied")) };
+        let Some(name) = to.to_str() else {
+            return Err(Error::Conflict(format!("{} is not a path in UTF-8", to.display())));
+        };
+        create(to)?;
+        let mut conn = plain.connect().await.map_err(fault::error)?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&mut conn).await;
+        let _ = conn.close().await;
+        copied.map_err(|e| opening(to, &e))?;
+        let file = to.to_owned();
+        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(file)?.sync_all()).await;
+        synced
+            .map_err(|e| Error::internal("a file operation did not finish", e))?
+            .map_err(|e| Error::internal(format!("{} cannot be synced: {e}", to.display()), e))
+    }
+}
+
+/// What is wrong with a copy of a metastore; empty where nothing is. Nothing
+/// of it is changed.
+pub async fn check_copy(path: &Path) -> Result<Vec<String>> {
+    let options =
+        SqliteConnectOptions::new().filename(path).read_only(true).immutable(true).disable_statement_logging();
+    let mut conn = options.connect().await.map_err(|e| opening(path, &e))?;
+    let lines = sqlx::query_scalar("PRAGMA quick_check").fetch_all(&mut conn).await;
+    let _ = conn.close().await;
+    let lines: Vec<String> = lines.map_err(|e| opening(path, &e))?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
 #[async_trait]

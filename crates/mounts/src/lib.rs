@@ -7,6 +7,7 @@
 
 mod backend;
 mod body;
+mod depot;
 mod failure;
 mod headers;
 mod list;
@@ -18,6 +19,7 @@ mod seal;
 mod sums;
 mod transport;
 
+pub use depot::{Depot, Found};
 pub use mounts::Mounts;
 pub use options::{InvalidMount, MountSpec};
 pub use record::DOCUMENT;

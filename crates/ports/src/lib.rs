@@ -2,6 +2,7 @@
 //! backend lives behind one of them and passes its conformance suite
 //! (`muonic_ports::conformance`, feature `conformance`).
 
+pub mod backup;
 pub mod blob_store;
 mod clock;
 pub mod engine;
@@ -15,6 +16,7 @@ pub mod store_admin;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use backup::BackupEngine;
 pub use blob_store::BlobStore;
 pub use clock::{Clock, SystemClock};
 pub use engine::Engine;

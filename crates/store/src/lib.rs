@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use muonic_ports::Result;
 
-pub use embedded::{EmbeddedStore, Options, Reclaimed, Upkeep};
+pub use embedded::{BackupGuard, EmbeddedStore, FORMAT_FILE, Options, Reclaimed, Upkeep};
+pub use index::{StoreCopy, StoredFile};
 pub use keys::{DEFAULT_KEY, DataKey, KeyProvider, LocalKeys};
 pub use logs::DiskLogs;
 pub use memory::{MemoryLogs, MemoryStore};

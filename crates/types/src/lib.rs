@@ -2,6 +2,7 @@
 //! native API. Everything here is plain data, parsed once at the edge;
 //! validity lives in the constructors. No I/O, no clock.
 
+pub mod backup;
 pub mod blob;
 pub mod cost;
 pub mod dataset;

@@ -37,14 +37,30 @@ pub(super) struct Job {
     answer: oneshot::Sender<Answer>,
 }
 
-pub(super) type Sender = mpsc::Sender<Job>;
+pub(super) enum Order {
+    Append(Job),
+    /// Close the open segment; what is appended next goes to another one.
+    Roll(oneshot::Sender<()>),
+}
+
+pub(super) type Sender = mpsc::Sender<Order>;
 
 /// Durable when it returns; all of the records or none.
 pub(super) async fn append(sender: &Sender, records: Vec<Record>) -> Answer {
     let (answer, wait) = oneshot::channel();
-    let gone = || Error::bug("the thread that appends to segments has ended; restart the server");
-    sender.send(Job { records, answer }).await.map_err(|_| gone())?;
+    sender.send(Order::Append(Job { records, answer })).await.map_err(|_| gone())?;
     wait.await.map_err(|_| gone())?
+}
+
+/// Returns once all that was appended before lies in segments that get no more.
+pub(super) async fn roll(sender: &Sender) -> Result<()> {
+    let (answer, wait) = oneshot::channel();
+    sender.send(Order::Roll(answer)).await.map_err(|_| gone())?;
+    wait.await.map_err(|_| gone())
+}
+
+fn gone() -> Error {
+    Error::bug("the thread that appends to segments has ended; restart the server")
 }
 
 pub(super) fn start(disk: Arc<Disk>) -> Result<(Sender, std::thread::JoinHandle<()>)> {
@@ -73,20 +89,40 @@ struct Open {
 }
 
 impl Appender {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
+    fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.blocking_recv() {
+            let first = match order {
+                Order::Append(job) => job,
+                Order::Roll(answer) => {
+                    self.close();
+                    let _ = answer.send(());
+                    continue;
+                }
+            };
             let size = |job: &Job| job.records.iter().map(|r| r.stored.len() + RECORD_HEADER_BYTES).sum::<usize>();
             let mut bytes = size(&first);
-            let mut group = vec![first];
+            let (mut group, mut roll) = (vec![first], None);
             while bytes < GROUP_BYTES
-                && let Ok(next) = jobs.try_recv()
+                && let Ok(next) = orders.try_recv()
             {
-                bytes += size(&next);
-                group.push(next);
+                match next {
+                    Order::Append(next) => {
+                        bytes += size(&next);
+                        group.push(next);
+                    }
+                    Order::Roll(answer) => {
+                        roll = Some(answer);
+                        break;
+                    }
+                }
             }
             match self.commit(&group, bytes) {
                 Ok((segment, offsets)) => answer(&self.disk, group, segment, offsets),
                 Err(e) => group.into_iter().for_each(|job| drop(job.answer.send(Err(again(&e))))),
+            }
+            if let Some(answer) = roll {
+                self.close();
+                let _ = answer.send(());
             }
         }
         self.close();

@@ -166,6 +166,12 @@ impl Data {
         write::write_many(self, blobs, with).await
     }
 
+    /// Closes the open segment: nothing is appended to those that are on the
+    /// disk when this returns.
+    pub(crate) async fn roll(&self) -> PortResult<()> {
+        append::roll(self.sender()?).await
+    }
+
     /// The content of an extent, or a range of it (clamped to its size). Damage
     /// is an error at once, or ends the stream in one of the kind `InvalidData`.
     pub(crate) async fn read(

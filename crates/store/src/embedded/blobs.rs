@@ -87,6 +87,8 @@ impl BlobStore for EmbeddedStore {
 
     async fn remove(&self, digest: &Digest) -> Result<()> {
         self.must_be_writable()?;
+        // A backup that has copied the metastore and not yet the index.
+        let _allowed = self.inner.backup.removals.read().await;
         self.index().blob_remove(digest).await.map_err(plain)?;
         Ok(())
     }

@@ -22,6 +22,9 @@ use crate::gate::failed;
 const NAME: &str = "muonic-store";
 const VERSION: u32 = 2;
 
+/// What `format` holds in a store of the current format.
+pub const FORMAT_FILE: &str = "muonic-store 2\n";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// Nothing was there.
@@ -78,7 +81,7 @@ fn holds_bytes(root: &Path) -> bool {
 
 /// Says that the folder is of the current format, durably.
 pub(super) fn settle(root: &Path) -> Result<()> {
-    write(root, "format", format!("{NAME} {VERSION}\n").as_bytes())
+    write(root, "format", FORMAT_FILE.as_bytes())
 }
 
 /// Puts a small file in its place, whole or not at all.

@@ -10,6 +10,7 @@
 //! - What is being read is pinned: the reclaimer passes it by.
 
 mod admin;
+mod backup;
 mod blobs;
 mod check;
 mod layout;
@@ -41,6 +42,8 @@ use crate::keys::{DEFAULT_KEY, KeyProvider};
 use pins::Pins;
 use task::Task;
 
+pub use backup::BackupGuard;
+pub use layout::FORMAT_FILE;
 pub(crate) use layout::is_encrypted;
 pub use reclaim::Reclaimed;
 pub use upkeep::Upkeep;
@@ -78,6 +81,7 @@ struct Inner {
     check: Task<CheckReport>,
     reclaim: Task<ReclaimReport>,
     rotation: Task<RotationReport>,
+    backup: backup::Locks,
 }
 
 impl EmbeddedStore {
@@ -111,6 +115,7 @@ impl EmbeddedStore {
             check: Task::new("a check", Run::default(), CheckReport::default()),
             reclaim: Task::new("reclaiming", Run::default(), ReclaimReport::default()),
             rotation: Task::new("the rotation of a key", Run::default(), RotationReport::default()),
+            backup: backup::Locks::default(),
             root: root.to_owned(),
         };
         Ok(Self { inner: Arc::new(inner) })

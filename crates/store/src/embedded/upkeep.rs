@@ -45,6 +45,11 @@ impl Upkeep {
         let mut reclaimer = Reclaimer::default();
         let mut swept: Option<tokio::time::Instant> = None;
         loop {
+            // While a backup is copied, files stay where it has seen them.
+            let Ok(freeing) = self.store.inner.backup.freeing.clone().try_lock_owned() else {
+                tokio::time::sleep(ROUND).await;
+                continue;
+            };
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 swept = Some(tokio::time::Instant::now());
                 match reclaim::sweep(&self.store).await {
@@ -67,6 +72,7 @@ impl Upkeep {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "space was not freed; next try in {ROUND:?}"),
             }
+            drop(freeing);
             tokio::time::sleep(ROUND).await;
         }
     }
@@ -94,8 +100,12 @@ impl Upkeep {
 
 impl EmbeddedStore {
     /// Frees at once what no longer has a name and nobody reads. For tests,
-    /// and for those who need the space now.
+    /// and for those who need the space now. `Conflict` while a backup is made.
     pub async fn reclaim_now(&self) -> Result<Reclaimed> {
+        let Ok(_freeing) = self.inner.backup.freeing.clone().try_lock_owned() else {
+            let what = "a backup is being made, and nothing is freed meanwhile; try again when it is done";
+            return Err(muonic_ports::Error::Conflict(what.to_owned()).into());
+        };
         let mut reclaimer = Reclaimer::default();
         let mut done = reclaimer.round(self, Duration::ZERO).await?;
         // What was compacted is empty only now.

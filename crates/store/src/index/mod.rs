@@ -17,6 +17,7 @@ mod blobs;
 mod buckets;
 mod checkpoint;
 mod complete;
+mod copied;
 mod extents;
 mod failure;
 mod garbage;
@@ -46,6 +47,7 @@ use muonic_ports::Error as Port;
 use muonic_ports::object_store::{Error, Result};
 use tokio::sync::oneshot;
 
+pub use copied::{StoreCopy, StoredFile};
 #[allow(unused_imports)]
 pub(crate) use garbage::Garbage;
 #[allow(unused_imports)]
