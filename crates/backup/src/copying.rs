@@ -55,10 +55,6 @@ pub fn body(bytes: Bytes) -> ByteStream {
     Box::pin(futures_util::stream::iter([Ok(bytes)]))
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
-    HEXLOWER.encode(ring::digest::digest(&SHA256, bytes).as_ref())
-}
-
 /// The hash of the first `size` bytes of a file.
 pub async fn hash(path: &Path, size: u64) -> Result<String> {
     let (mut body, sum) = read(path, size).await?;
