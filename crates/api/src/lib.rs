@@ -29,6 +29,7 @@ pub use openapi::document;
 /// Everything the handlers call.
 pub struct Services {
     pub keys: Arc<services::Keys>,
+    pub backups: services::Backups,
     pub blobs: Arc<services::Blobs>,
     pub datasets: services::Datasets,
     pub jobs: Arc<services::Jobs>,

@@ -38,6 +38,7 @@ use std::process::ExitCode;
 pub use failure::{EXIT_CODES, Exit, Failure};
 pub use global::{Global, OutputFormat};
 pub use reference::reference;
+pub use store::backup::{Offline, Restore};
 pub use store::StoreCommand;
 pub use usage::parse;
 
@@ -92,10 +93,10 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
 }
 
 /// The same for `muonic store`, which the whole program has more commands of
-/// than a client can do.
-pub fn run_store(global: &Global, command: StoreCommand) -> ExitCode {
+/// than a client can do; `offline` does what needs no server.
+pub fn run_store(global: &Global, command: StoreCommand, offline: &dyn Offline) -> ExitCode {
     let context = Context::new(global);
-    let outcome = command.run(&context);
+    let outcome = command.run(&context, offline);
     ended(&context, outcome)
 }
 

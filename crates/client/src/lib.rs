@@ -7,6 +7,7 @@
 //! has it whole or not at all; `http` holds the connection, `retry` the bounded
 //! repetition of what is idempotent.
 
+mod backups;
 mod blobs;
 mod datasets;
 mod download;

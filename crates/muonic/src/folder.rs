@@ -10,6 +10,7 @@
 //!   logs/              logs of tasks and replicas
 //!   local/             the local engine: units/, cache/, server (the address), server.id
 //!   local.json         mode 0600; where the CLI finds the server and its key
+//!   restore.unfinished while a snapshot is restored to it; no server starts then
 //!   config.toml        read at start, if it is there
 //! ```
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use muonic_backup::UNFINISHED;
 use muonic_services::keys::MasterKey;
 use muonic_types::system::LocalFile;
 use nix::errno::Errno;
@@ -39,6 +41,26 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if need be and takes it for this server alone.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.join(UNFINISHED).exists() {
+            bail!(
+                "{} was not restored to its end, and what is in it is not whole: run 'muonic store restore' again",
+                path.display()
+            );
+        }
+        Self::take(path)
+    }
+
+    /// One that a snapshot is restored to. From the first moment on no server
+    /// starts on it.
+    pub fn to_restore(path: &Path) -> anyhow::Result<Self> {
+        let folder = Self::take(path)?;
+        if !folder.join(UNFINISHED).exists() {
+            folder.write_private(UNFINISHED, b"nothing yet\n")?;
+        }
+        Ok(folder)
+    }
+
+    fn take(path: &Path) -> anyhow::Result<Self> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.with_context(|| format!("the data folder {} cannot be made", path.display()))?;
         let path =

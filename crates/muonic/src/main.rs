@@ -6,6 +6,7 @@ mod listen;
 mod log;
 mod machine;
 mod offline;
+mod restore;
 mod take_over;
 mod up;
 

@@ -70,7 +70,7 @@ pub struct ImportArgs {
 
 pub fn run(command: StoreCommand, global: &Global) -> ExitCode {
     let work = match command {
-        StoreCommand::Online(command) => return muonic_cli::run_store(global, command),
+        StoreCommand::Online(command) => return muonic_cli::run_store(global, command, &crate::restore::Backups),
         StoreCommand::Export(args) => Work::Export(args),
         StoreCommand::Import(args) => Work::Import(args),
     };

@@ -95,7 +95,8 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
 
     // The backends behind the ports.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let meta: Arc<dyn Metastore> = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
+    let sqlite = Arc::new(muonic_metastore::open(&folder.join("metastore.sqlite")).await?);
+    let meta: Arc<dyn Metastore> = sqlite.clone();
     let options = muonic_store::Options { encrypt: config.store.encrypt, sync: config.store.sync };
     let (embedded, _) = muonic_store::open(&folder.join("store"), &folder.join("store.keys"), &options).await?;
     take_over::buckets(&*meta, &embedded).await?;
@@ -103,6 +104,8 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let sealer = Arc::new(MasterSealer::new(master.derive("muonic mounts 1")));
     let mounts = Arc::new(Mounts::new(Arc::new(embedded.clone()), sealer, config.store.mount_folders.clone()));
     let objects: Arc<dyn ObjectStore> = mounts.clone();
+    let version = env!("CARGO_PKG_VERSION");
+    let backups = muonic_backup::Backups::new(folder.path(), embedded.clone(), sqlite, &master.0, version);
     let logs: Arc<dyn Logs> = Arc::new(muonic_store::open_logs(&folder.join("logs"))?);
     // New at each start: a copy of the data folder makes another server.
     let id = Digest::of(&MasterKey::generate()?.0).hex();
@@ -138,7 +141,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
         blobs.clone(),
     ));
     let place = Place {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: version.to_owned(),
         data: folder.path().display().to_string(),
         url: url.clone(),
         s3_url: s3_url.clone(),
@@ -173,6 +176,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let s3_door = muonic_s3::service(buckets, keys.clone());
     let doors = Services {
         keys: keys.clone(),
+        backups: services::Backups::new(Arc::new(backups), clock.clone()),
         blobs,
         datasets: services::Datasets::new(meta.clone(), clock.clone()),
         jobs,

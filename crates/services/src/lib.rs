@@ -8,6 +8,7 @@
 //! agree.
 
 mod auth;
+pub mod backups;
 pub mod blobs;
 pub mod buckets;
 mod capacity;
@@ -37,6 +38,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Res
 }
 
 pub use auth::{Action, authorise};
+pub use backups::Backups;
 pub use blobs::Blobs;
 pub use buckets::Buckets;
 pub use capacity::Admission;

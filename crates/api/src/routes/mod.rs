@@ -1,6 +1,7 @@
 //! The native API's paths, one file per noun.
 
 mod attempts;
+mod backups;
 mod blobs;
 mod costs;
 mod datasets;
@@ -32,6 +33,7 @@ pub(crate) fn native() -> OpenApiRouter<Arc<Services>> {
         .merge(endpoints::router())
         .merge(replicas::router())
         .merge(keys::router())
+        .merge(backups::router())
         .merge(costs::router())
         .merge(store::router())
         .merge(system::router())

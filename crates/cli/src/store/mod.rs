@@ -1,5 +1,6 @@
-//! `muonic store`: what its operator asks of a running server.
+//! `muonic store`: what its operator asks of a running server, and backups.
 
+pub(crate) mod backup;
 mod care;
 mod key;
 mod mount;
@@ -20,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug, clap::Subcommand)]
 pub enum StoreCommand {
     Stats(StatsArgs),
+    Backup(backup::BackupArgs),
+    Snapshots(backup::SnapshotsArgs),
+    Restore(backup::RestoreArgs),
     Scrub(care::ScrubArgs),
     Check(care::CheckArgs),
     Reclaim(care::ReclaimArgs),
@@ -38,13 +42,16 @@ pub enum StoreCommand {
 pub struct StatsArgs {}
 
 impl StoreCommand {
-    pub(crate) fn run(self, context: &Context) -> Outcome {
+    pub(crate) fn run(self, context: &Context, offline: &dyn backup::Offline) -> Outcome {
         match self {
             Self::Stats(_) => {
                 let stats = context.client()?.store_stats()?;
                 context.show(&stats, || stats_text(&stats))?;
                 Ok(Exit::Ok)
             }
+            Self::Backup(args) => args.run(context),
+            Self::Snapshots(args) => args.run(context, offline),
+            Self::Restore(args) => args.run(context, offline),
             Self::Scrub(args) => args.run(context),
             Self::Check(args) => args.run(context),
             Self::Reclaim(args) => args.run(context),
