@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderName};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPECT, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -55,6 +55,8 @@ impl Door {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+        let expects = request.headers().contains_key(EXPECT);
+        let is_empty = request.body().is_end_stream();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
         let (parts, incoming) = request.into_parts();
         // A preflight that is refused says nothing of origins.
@@ -67,8 +69,14 @@ impl Door {
             asked.tell(&self.access.buckets, &mut response).await;
         }
         let id = format!("{id:016X}");
-        if response.status().is_client_error() || response.status().is_server_error() {
+        let is_error = response.status().is_client_error() || response.status().is_server_error();
+        if is_error {
             name_request(&mut response, &id);
+        }
+        // The answer may have come in the place of `100 Continue`. The botocore in awscli keeps the
+        // status of such an answer for the next one on the connection, so there must be none.
+        if expects && (is_empty || is_error) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::try_from(id) {
             response.headers_mut().insert(REQUEST_ID, id);
