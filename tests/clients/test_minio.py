@@ -127,6 +127,12 @@ def test_what_is_not_offered_is_refused_by_its_name(minio, bucket):
     request = SelectRequest("select * from s3object", CSVInputSerialization(), CSVOutputSerialization())
     said = refused("NotImplemented", minio.select_object_content, bucket, "k.csv", request)
     assert "SelectObjectContent" in str(said), said
+
+
+def test_notifications_are_kept(minio, bucket):
     queue = QueueConfig(["s3:ObjectCreated:*"], config_id="1", queue="arn:aws:sqs:us-east-1:1:q")
-    said = refused("NotImplemented", minio.set_bucket_notification, bucket, NotificationConfig(queue_config_list=[queue]))
-    assert "PutBucketNotificationConfiguration" in str(said), said
+    minio.set_bucket_notification(bucket, NotificationConfig(queue_config_list=[queue]))
+    (kept,) = minio.get_bucket_notification(bucket).queue_config_list
+    assert (kept.queue, kept.config_id, kept.events) == ("arn:aws:sqs:us-east-1:1:q", "1", ["s3:ObjectCreated:*"])
+    minio.delete_bucket_notification(bucket)
+    assert not minio.get_bucket_notification(bucket).queue_config_list
