@@ -38,8 +38,8 @@ use std::process::ExitCode;
 pub use failure::{EXIT_CODES, Exit, Failure};
 pub use global::{Global, OutputFormat};
 pub use reference::reference;
-pub use store::backup::{Offline, Restore};
 pub use store::StoreCommand;
+pub use store::backup::{Offline, Restore};
 pub use usage::parse;
 
 use context::Context;

@@ -79,8 +79,7 @@ fn everything_comes_back_from_a_folder() {
     let text = server.ok(&["store", "backup", dest, "--keep", "3"]);
     assert!(text.contains("were sent"), "{text}");
     // The next one sends nothing that has not changed.
-    let again: Value =
-        serde_json::from_str(&server.ok(&["store", "backup", dest, "--output", "json"])).expect("JSON");
+    let again: Value = serde_json::from_str(&server.ok(&["store", "backup", dest, "--output", "json"])).expect("JSON");
     assert_eq!((&again["state"], &again["snapshot"]["bytes_sent"]), (&"done".into(), &0.into()), "{again}");
     assert_eq!(snapshots(&server, &[dest]).len(), 2);
 

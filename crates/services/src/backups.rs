@@ -11,8 +11,8 @@ use muonic_types::ErrorCode;
 use muonic_types::backup::{Backup, BackupList, BackupProgress, BackupState, NewBackup};
 use muonic_types::key::Principal;
 
+use crate::auth::runs_the_cloud;
 use crate::auth::{Action, authorise};
-use crate::keys::runs_the_cloud;
 use crate::{Error, Result};
 
 /// Those that are remembered.

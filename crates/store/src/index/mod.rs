@@ -109,6 +109,7 @@ impl Index {
     }
 
     /// One that is gone with its last handle.
+    #[cfg(test)]
     pub(crate) fn open_in_memory() -> Result<Self> {
         let conn = schema::in_memory().map_err(failure::read)?;
         let state = State::load(&conn).map_err(failure::read)?;

@@ -41,6 +41,7 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+#[cfg(test)]
 pub(super) fn in_memory() -> rusqlite::Result<Connection> {
     let conn = Connection::open_in_memory()?;
     set_up(&conn, WRITER_CACHE)?;
