@@ -2,6 +2,7 @@
 //! fails or lies. What must hold is the ledger's: all that was acknowledged is
 //! there, and what was not is there wholly or not at all.
 
+mod care;
 mod damage;
 mod dice;
 mod faults;

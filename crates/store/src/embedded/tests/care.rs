@@ -9,7 +9,7 @@ use muonic_ports::{BlobStore, ObjectStore, StoreAdmin};
 use muonic_types::store::Run;
 use muonic_types::{Digest, ProjectId, Timestamp};
 
-use super::EmbeddedStore;
+use super::super::EmbeddedStore;
 use crate::keys::{KeyProvider, LocalKeys};
 
 const BUCKET: &str = "kept";
