@@ -19,7 +19,7 @@ const PROBLEMS_MAX: usize = 1000;
 const NAMED_MAX: usize = 50;
 
 impl EmbeddedStore {
-    pub(super) async fn check_now(&self, turn: Turn) {
+    pub(super) async fn check_now(&self, turn: Turn<CheckReport>) {
         let result = self.check_all().await;
         self.inner.check.end(turn, &result);
     }

@@ -50,14 +50,15 @@ impl EmbeddedStore {
         let open = blocking(move || keys.list()).await?.into_iter().filter(|key| key.versions.len() > 1);
         for EncryptionKey { name, .. } in open {
             let report = RotationReport { name: name.clone(), ..RotationReport::default() };
-            // One that was asked for just now does the same.
+            // One that was asked for just now comes first: this goes on at the
+            // next start, where it is another key's.
             let Ok(turn) = self.inner.rotation.begin(report) else { continue };
             self.rewrap(turn, name).await;
         }
         Ok(())
     }
 
-    async fn rewrap(&self, turn: Turn, name: Option<String>) {
+    async fn rewrap(&self, turn: Turn<RotationReport>, name: Option<String>) {
         let result = self.rewrap_all(name.as_deref()).await;
         self.inner.rotation.end(turn, &result);
     }

@@ -63,17 +63,12 @@ impl EmbeddedStore {
         Ok(self.scrubbed())
     }
 
-    pub(super) fn scrub_turn(&self) -> muonic_ports::Result<Turn> {
-        let task = &self.inner.scrub;
-        let turn = task.turn()?;
-        let (run, _) = task.report();
-        if run.started_at.is_none() || run.finished_at.is_some() {
-            task.restart(Found::default());
-        }
-        Ok(turn)
+    pub(super) fn scrub_turn(&self) -> muonic_ports::Result<Turn<Found>> {
+        let cut_off = |run: &Run| run.started_at.is_some() && run.finished_at.is_none();
+        self.inner.scrub.begin_or_go_on(Found::default(), cut_off)
     }
 
-    pub(super) async fn scrub_now(&self, turn: Turn, rate: u64) -> Result<()> {
+    pub(super) async fn scrub_now(&self, turn: Turn<Found>, rate: u64) -> Result<()> {
         let task = &self.inner.scrub;
         let result = self.scrub_all(rate).await;
         task.end(turn, &result);
