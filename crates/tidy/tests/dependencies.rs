@@ -129,6 +129,7 @@ fn services_know_no_door_and_no_backend() {
             "muonic-metastore",
             "muonic-store",
             "muonic-mounts",
+            "muonic-backup",
             "muonic-engine-local",
             "muonic-api",
         ],
@@ -150,7 +151,7 @@ fn doors_see_services_only() {
     for door in ["muonic-api", "muonic-s3"] {
         knows_nothing_of(
             door,
-            &["sqlx", "muonic-metastore", "muonic-store", "muonic-mounts", "muonic-engine-local"],
+            &["sqlx", "muonic-metastore", "muonic-store", "muonic-mounts", "muonic-backup", "muonic-engine-local"],
             "a door authenticates, parses, calls one service and renders",
         );
     }
@@ -186,7 +187,7 @@ fn mounts_know_ports_only() {
 
 #[test]
 fn backends_know_nothing_of_those_who_use_them() {
-    for backend in ["muonic-metastore", "muonic-store", "muonic-mounts", "muonic-engine-local"] {
+    for backend in ["muonic-metastore", "muonic-store", "muonic-mounts", "muonic-backup", "muonic-engine-local"] {
         knows_nothing_of(
             backend,
             &["axum", "muonic-services", "muonic-api", "muonic-gateway"],
