@@ -163,7 +163,7 @@ fn adopt(
 ) -> Result<ObjectVersion, Failure> {
     let (spot, old) = admit(tx, target, new)?;
     let found: Option<(i64, u64)> = tx
-        .sql("SELECT content, size FROM blobs JOIN extents ON row = content << 14 WHERE digest = ?1")?
+        .sql("SELECT content, size FROM blobs JOIN extents ON row = content << 14 WHERE blobs.digest = ?1")?
         .query_row([digest.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let (content, size) = found.ok_or(Error::NoSuchVersion)?;

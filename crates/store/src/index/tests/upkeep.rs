@@ -36,6 +36,24 @@ async fn blobs_are_kept_once() {
 }
 
 #[tokio::test]
+async fn a_blob_becomes_a_version_once_and_is_kept_by_both_names() {
+    let index = memory().await;
+    let digest = Digest::of(b"x");
+    let adopt = |digest| index.adopt(digest, vec![7; 16], None, target("k"), NewObject::default());
+    assert!(matches!(adopt(digest).await, Err(Error::NoSuchVersion)));
+    index.blob_put_many(vec![(digest, extent(Place::Inline(Bytes::from_static(b"x")), 1))]).await.unwrap();
+    let object = adopt(digest).await.unwrap();
+    assert_eq!((object.size, body(&index, &object)), (1, b"x".to_vec()));
+    assert!(matches!(adopt(digest).await, Err(Error::PreconditionFailed(_))));
+    index.blob_remove(&digest).await.unwrap();
+    sweep(&index).await;
+    assert_eq!(body(&index, &object), b"x");
+    index.delete("b", vec![removal("k", None)], at(3)).await.unwrap();
+    sweep(&index).await;
+    assert!(index.all_extents(0, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn garbage_is_shown_only_before_the_mark() {
     let index = memory().await;
     put(&index, "k", "1").await.unwrap();
