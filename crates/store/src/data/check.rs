@@ -20,7 +20,7 @@ pub(crate) enum CheckOutcome {
     /// A blob of format 1 without sums has the content it is named by; these
     /// are its sums, to be kept.
     Summed(Vec<u32>),
-    /// By number; all of them where the whole is meant.
+    /// By number; none where its row makes no sense, all where the whole is meant.
     Damaged {
         blocks: Vec<u64>,
         what: String,
@@ -36,9 +36,8 @@ pub(crate) type Pace<'a> = &'a mut (dyn FnMut(u64) -> BoxFuture<'static, ()> + S
 
 pub(super) async fn check(disk: &Arc<Disk>, extent: &Extent, pace: Pace<'_>) -> Result<CheckOutcome> {
     let count = blocks::count(source::length(extent));
-    let all = || (0..count).collect();
     if let Err(e) = check_form(extent) {
-        return Ok(CheckOutcome::Damaged { blocks: all(), what: e.to_string() });
+        return Ok(CheckOutcome::Damaged { blocks: Vec::new(), what: e.to_string() });
     }
     let (opening, wanted) = (disk.clone(), extent.clone());
     let source = match blocking(move || Result::Ok(Source::open(&opening, &wanted))).await? {
@@ -84,7 +83,7 @@ pub(super) async fn check(disk: &Arc<Disk>, extent: &Extent, pace: Pace<'_>) -> 
     let Some((digest, hasher)) = whole else { return Ok(CheckOutcome::Good) };
     if hasher.finish() != digest {
         let what = source::damaged(extent, format_args!("its content is not {digest}")).to_string();
-        return Ok(CheckOutcome::Damaged { blocks: all(), what });
+        return Ok(CheckOutcome::Damaged { blocks: (0..count).collect(), what });
     }
     Ok(CheckOutcome::Summed(sums))
 }

@@ -96,6 +96,7 @@ async fn damage_in_the_index_is_noticed() {
         let lies = [
             Extent { size: 0, ..large.clone() },
             Extent { size: u64::MAX, ..large.clone() },
+            Extent { size: 1 << 62, place: Place::File { length: 1 << 62 }, ..large.clone() },
             Extent { size: large.size - 65_536, place: Place::File { length: length - 65_536 - 16 }, ..large.clone() },
             Extent { blocks: Vec::new(), ..large.clone() },
             Extent { blocks: vec![0; 5], ..large.clone() },
@@ -107,6 +108,8 @@ async fn damage_in_the_index_is_noticed() {
                 Err(_) => {}
                 Ok(body) => assert!(drain(body).await.1.is_some(), "{lie:?}"),
             }
+            let found = data.check(&lie, &mut |_| Box::pin(async {})).await.unwrap();
+            assert!(!matches!(found, CheckOutcome::Good | CheckOutcome::Summed(_)) || lie.id != large.id, "{found:?}");
         }
     }
 }
