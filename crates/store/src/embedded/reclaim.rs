@@ -82,6 +82,7 @@ impl Reclaimer {
 }
 
 async fn garbage(store: &EmbeddedStore, mark: u64, done: &mut Reclaimed) -> Result<()> {
+    let mut before = None;
     loop {
         let found = store.index().garbage(mark, STEP).await?;
         let free: Vec<_> = found
@@ -91,6 +92,13 @@ async fn garbage(store: &EmbeddedStore, mark: u64, done: &mut Reclaimed) -> Resu
         if free.is_empty() {
             return Ok(());
         }
+        // Rows that cannot be forgotten would be freed for ever.
+        let first = free.first().and_then(|garbage| Some((garbage.number, garbage.extents.first()?.0)));
+        if first == before {
+            let what = format!("garbage {first:?} of the store's index does not go away; the index is damaged");
+            return Err(muonic_ports::Error::bug(what).into());
+        }
+        before = first;
         let data = store.data().clone();
         let free = blocking(move || -> PortResult<_> {
             for (_, extent) in free.iter().flat_map(|garbage| &garbage.extents) {

@@ -11,6 +11,8 @@ use super::rows;
 
 /// Buckets that are remembered at most.
 const BUCKETS: usize = 1024;
+/// Numbers of contents leave room for those of parts.
+const SEQUENCE_END: i64 = 1 << 49;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BucketKey {
@@ -38,6 +40,9 @@ pub(super) struct State {
 impl State {
     pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
         let sequence = conn.query_row("SELECT value FROM counters WHERE name = 'sequence'", [], |row| row.get(0))?;
+        if !(0..SEQUENCE_END).contains(&sequence) {
+            return Err(rows::odd("sequence"));
+        }
         Ok(Self { sequence, durable_sequence: sequence, ..Self::default() })
     }
 

@@ -6,6 +6,7 @@ mod care;
 mod damage;
 mod dice;
 mod faults;
+mod foreign;
 mod kill;
 mod ledger;
 mod ops;
