@@ -26,6 +26,7 @@ impl EmbeddedStore {
         let range = range.unwrap_or(0..object.size);
         let range = range.start..range.end.min(object.size);
         let extents = self.index().extents(object.content, range.clone())?.ok_or(Error::NoSuchVersion)?;
+        check_sizes(object, &range, &extents)?;
         let mut parts: VecDeque<(Range<u64>, Extent)> = extents
             .into_iter()
             .map(|(begin, extent)| {
@@ -44,6 +45,21 @@ impl EmbeddedStore {
         let rest = Rest { data: self.data().clone(), parts, key: key.cloned(), current: first, _pin: pin };
         Ok(Box::pin(stream::unfold(Some(rest), Rest::next)))
     }
+}
+
+/// Whether an object's extents are as long as it is: its end would be taken
+/// for the end of its bytes, or theirs for its own.
+fn check_sizes(object: &ObjectVersion, range: &Range<u64>, extents: &[(u64, Extent)]) -> Result<()> {
+    let ends_at = extents.last().map_or(range.end, |(begin, extent)| begin.saturating_add(extent.size));
+    let to_the_end = object.parts == 0 || range.end == object.size;
+    if ends_at < range.end || extents.is_empty() && !range.is_empty() || to_the_end && ends_at != object.size {
+        let what = format!(
+            "the index says that {}/{} has {} bytes, and its extents end at {ends_at}; restore the index from a backup",
+            object.bucket, object.key, object.size
+        );
+        return Err(muonic_ports::Error::bug(what).into());
+    }
+    Ok(())
 }
 
 struct Rest {

@@ -99,7 +99,7 @@ impl EmbeddedStore {
         Ok(crate::data::blocking(move || layout::write(&root, FILE, &text)).await?)
     }
 
-    async fn scrub_one(&self, located: Located, rate: u64, report: &mut Found) -> Result<()> {
+    pub(super) async fn scrub_one(&self, located: Located, rate: u64, report: &mut Found) -> Result<()> {
         let Located { row, extent } = located;
         let mut pace = |bytes: u64| -> BoxFuture<'static, ()> {
             let pause = if rate == 0 { 0.0 } else { bytes as f64 / rate as f64 };
@@ -125,7 +125,7 @@ impl EmbeddedStore {
             CheckOutcome::Damaged { what, .. } | CheckOutcome::Missing { what } => what,
         };
         // It may have moved or gone while it was read.
-        if self.index().extent_at(row)?.is_none_or(|now| now.place != extent.place) {
+        if self.index().extent_at(row)?.is_none_or(|now| (now.id, now.place) != (extent.id, extent.place.clone())) {
             return Ok(());
         }
         let names = self.index().names_of(row).await?;

@@ -12,8 +12,8 @@ use muonic_ports::{BlobStore, ObjectStore};
 use muonic_types::Digest;
 
 use super::dice::Dice;
-use super::ledger::Ledger;
-use super::ops::CUSTOMER;
+use super::ledger::{Body, Ledger, Op, Sealed};
+use super::ops::{self, CUSTOMER};
 use super::seen::drain;
 use super::{copy, folder, samples};
 use crate::embedded::EmbeddedStore;
@@ -168,4 +168,52 @@ async fn a_flipped_bit_in_the_index_never_gives_other_bytes() {
     }
     println!("{closed} do not open, {some} harm some objects, {none} none");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What the scrub read about has gone, and something else of the same size
+/// is in its row.
+#[tokio::test]
+async fn a_part_that_was_replaced_while_it_was_scrubbed_is_no_damage() {
+    let root = folder();
+    let (store, keys) = super::open(root.path()).await;
+    let mut ledger = Ledger::default();
+    let (bucket, key, sealed) = ("w0-b".to_owned(), "k".to_owned(), Sealed::Store);
+    let script = [
+        Op::BucketCreate { bucket: bucket.clone(), lock: false },
+        Op::UploadCreate { bucket: bucket.clone(), key, at: 1, header: 1, sealed },
+    ];
+    for op in script {
+        let done = ops::execute(&store, &keys, &ledger, &op).await.unwrap();
+        ledger.apply(&op, &done);
+    }
+    let id = ledger.buckets[&bucket].uploads[0].id.clone();
+    let part =
+        |seed| Op::Part { bucket: bucket.clone(), id: id.clone(), number: 1, body: Body { seed, len: 50_000 }, at: 2 };
+    ops::execute(&store, &keys, &ledger, &part(1)).await.unwrap();
+    let before = store.index().all_extents(0, 10).await.unwrap().remove(0);
+    ops::execute(&store, &keys, &ledger, &part(2)).await.unwrap();
+    store.reclaim_now().await.unwrap();
+    let mut report = crate::embedded::ScrubReport::default();
+    store.check(before, 0, &mut report).await.unwrap();
+    assert_eq!(report.damaged, []);
+}
+
+/// A size that is not that of the bytes is damage, not the end of the bytes.
+#[tokio::test]
+async fn a_size_that_lies_is_an_error() {
+    let root = folder();
+    let known = known(&samples::write(root.path()).await);
+    let index = root.path().join("store/index.sqlite");
+    for by in [-1, 1, 1000] {
+        let conn = rusqlite::Connection::open(&index).unwrap();
+        let change = |by: i64| conn.execute("UPDATE versions SET size = size + ?1 WHERE size > 0", [by]).unwrap();
+        change(by);
+        let (store, _) = super::open(root.path()).await;
+        let bad = unreadable(&store, &known, "sizes lie").await;
+        let objects =
+            known.iter().filter(|(_, (thing, bytes))| matches!(thing, Thing::Object { .. }) && !bytes.is_empty());
+        assert_eq!(bad.len(), objects.count(), "{by}: {bad:?}");
+        drop(store);
+        change(-by);
+    }
 }
