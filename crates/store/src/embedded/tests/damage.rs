@@ -11,8 +11,10 @@ use muonic_ports::object_store::{Encryption, VersionId};
 use muonic_ports::{BlobStore, ObjectStore};
 use muonic_types::Digest;
 
+use super::body::Body;
 use super::dice::Dice;
-use super::ledger::{Body, Ledger, Op, Sealed};
+use super::ledger::{Ledger, Sealed};
+use super::op::Op;
 use super::ops::{self, CUSTOMER};
 use super::seen::drain;
 use super::{copy, folder, samples};

@@ -8,12 +8,14 @@ use muonic_ports::object_store::Error;
 use muonic_ports::{Error as Port, ObjectStore};
 use nix::errno::Errno;
 
+use super::body::Body;
 use super::dice::Dice;
 use super::kill::settle;
-use super::ledger::{Body, Ledger, Only, Op, Sealed};
+use super::ledger::{Ledger, Sealed};
+use super::op::{Only, Op};
 use super::seen::{look, nothing_is_left_over};
 use super::vfs::Watch;
-use super::{folder, ops};
+use super::{choose, folder, ops};
 use crate::data::tests::disk::{Step, TestDisk};
 use crate::embedded::{EmbeddedStore, reclaim};
 use crate::keys::LocalKeys;
@@ -44,7 +46,7 @@ struct Run {
 
 impl Run {
     async fn step(&mut self, n: usize) {
-        let op = ops::next(&mut self.dice, 0, &self.ledgers[0]);
+        let op = choose::next(&mut self.dice, 0, &self.ledgers[0]);
         self.doubt = (self.ledgers[0].clone(), None);
         let under_way = match ops::execute(&self.store, &self.keys, &self.ledgers[0], &op).await {
             Ok(outcome) => {
@@ -165,7 +167,7 @@ fn run(seed: u64, n: usize, fault: Fault) -> bool {
         let seen = look(&store).await.unwrap_or_else(|why| panic!("{fault:?} at {n}: {why}"));
         settle(&seen, &mut ledgers, &[doubt]);
         nothing_is_left_over(&store).await.unwrap_or_else(|why| panic!("{fault:?} at {n}: {why}"));
-        let op = ops::next(&mut Dice(1), 0, &ledgers[0]);
+        let op = choose::next(&mut Dice(1), 0, &ledgers[0]);
         ops::execute(&store, &keys, &ledgers[0], &op).await.unwrap();
     });
     all
@@ -217,7 +219,7 @@ async fn put_and_sweep(n: usize) -> (usize, usize) {
         }
         Err(_) => Some(put),
     };
-    settle(&seen, &mut vec![ledger], &[under_way]);
+    settle(&seen, &mut [ledger], &[under_way]);
     steps
 }
 

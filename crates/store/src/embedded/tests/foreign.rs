@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 
 use super::dice::Dice;
 use super::ledger::{Ledger, time};
-use super::{copy, folder, ops, samples};
+use super::{choose, copy, folder, ops, samples};
 use crate::data::files::RealFiles;
 use crate::embedded::reclaim;
 
@@ -94,7 +94,7 @@ async fn use_all(root: &Path, ledger: &Ledger, what: &str) {
     }
     let mut dice = Dice(7);
     for _ in 0..3 {
-        let op = ops::next(&mut dice, 0, ledger);
+        let op = choose::next(&mut dice, 0, ledger);
         no_panic(what, ops::execute(&store, &keys, ledger, &op).await);
     }
     no_panic(what, store.reclaim_now().await);
@@ -142,7 +142,7 @@ proptest! {
             fs::write(root.path().join(name), if as_text { text.as_bytes() } else { &bytes }).unwrap();
             fs::set_permissions(root.path().join("keys"), fs::Permissions::from_mode(0o600)).unwrap();
             if let Some((store, keys)) = no_panic(name, super::open_on(root.path(), true, Box::new(RealFiles)).await) {
-                let op = super::ledger::Op::BlobPut { body: super::ledger::Body { seed: 1, len: 10 }, twice: false };
+                let op = super::op::Op::BlobPut { body: super::body::Body { seed: 1, len: 10 }, twice: false };
                 no_panic(name, ops::execute(&store, &keys, &Ledger::default(), &op).await);
                 no_panic(name, store.scrub(0).await);
             }

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
-use super::ledger::{Ledger, Op, Outcome};
+use super::ledger::Ledger;
+use super::op::{Op, Outcome};
 use super::seen::{look, nothing_is_left_over};
-use super::{folder, ops};
+use super::{choose, folder, ops};
 use crate::data::files::RealFiles;
 
 const CHILD: &str = "MUONIC_KILL_CHILD";
@@ -65,7 +66,7 @@ async fn child() {
         let mut dice = Dice(task.seed ^ ((worker as u64) << 32));
         tokio::spawn(async move {
             loop {
-                let op = ops::next(&mut dice, worker, &ledger);
+                let op = choose::next(&mut dice, worker, &ledger);
                 say(&Line::Begin(worker, op.clone()));
                 match ops::execute(&store, &keys, &ledger, &op).await {
                     Ok(outcome) => {
@@ -163,7 +164,7 @@ fn hear(lines: Vec<Line>, ledgers: &mut [Ledger]) -> Vec<Option<Op>> {
 }
 
 /// Compares; the ledgers become what was found of what was under way.
-async fn verify(root: &Path, ledgers: &mut Vec<Ledger>, under_way: &[Option<Op>], sweep: bool) {
+async fn verify(root: &Path, ledgers: &mut [Ledger], under_way: &[Option<Op>], sweep: bool) {
     let (store, _) = super::open(root).await;
     let wrong = store.index().check(true).await.unwrap();
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -179,7 +180,7 @@ async fn verify(root: &Path, ledgers: &mut Vec<Ledger>, under_way: &[Option<Op>]
 }
 
 /// Each ledger becomes the one of those it may be that was seen.
-pub(super) fn settle(seen: &super::seen::Seen, ledgers: &mut Vec<Ledger>, under_way: &[Option<Op>]) {
+pub(super) fn settle(seen: &super::seen::Seen, ledgers: &mut [Ledger], under_way: &[Option<Op>]) {
     for (worker, (ledger, op)) in ledgers.iter_mut().zip(under_way).enumerate() {
         let mut may_be = ledger.may_be(op.as_ref());
         let blobs: BTreeSet<_> = may_be.iter().flat_map(|ledger| ledger.blobs.iter().copied()).collect();

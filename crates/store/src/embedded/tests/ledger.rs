@@ -1,63 +1,21 @@
 //! What a worker has been told: its buckets, objects, uploads and blobs as they
 //! must be, and how each operation changes them.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use md5::{Digest as _, Md5};
-use muonic_types::{Digest, Timestamp};
+use muonic_types::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::body::Body;
+use super::op::{Op, Outcome};
 
 /// An id that nobody has been told.
 pub(super) const UNKNOWN: &str = "?";
 
 pub(super) fn time(at: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + at).unwrap()
-}
-
-/// Bytes by what makes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(super) struct Body {
-    pub seed: u64,
-    pub len: usize,
-}
-
-impl Body {
-    pub(super) fn bytes(self) -> Bytes {
-        let mut state = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut bytes = Vec::with_capacity(self.len + 8);
-        while bytes.len() < self.len {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.extend_from_slice(&state.to_le_bytes());
-        }
-        bytes.truncate(self.len);
-        bytes.into()
-    }
-
-    /// MD5 and SHA-256, computed once.
-    fn sums(self) -> ([u8; 16], Digest) {
-        thread_local! {
-            static KNOWN: RefCell<HashMap<Body, ([u8; 16], Digest)>> = RefCell::default();
-        }
-        KNOWN.with_borrow_mut(|known| {
-            *known.entry(self).or_insert_with(|| {
-                let bytes = self.bytes();
-                (Md5::digest(&bytes).into(), Digest::of(&bytes))
-            })
-        })
-    }
-
-    pub(super) fn etag(self) -> String {
-        HEXLOWER.encode(&self.sums().0)
-    }
-
-    pub(super) fn digest(self) -> Digest {
-        self.sums().1
-    }
 }
 
 /// Who holds the key.
@@ -137,129 +95,6 @@ pub(super) struct Bucket {
     /// The latest first; no key without a version.
     pub keys: BTreeMap<String, Vec<Version>>,
     pub uploads: Vec<Pending>,
-}
-
-/// Condition of a put.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Only {
-    Always,
-    /// If-None-Match: *
-    Absent,
-    /// If-Match, with an ETag.
-    Is(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Op {
-    BucketCreate {
-        bucket: String,
-        lock: bool,
-    },
-    BucketDelete {
-        bucket: String,
-    },
-    Versioning {
-        bucket: String,
-        on: bool,
-    },
-    Document {
-        bucket: String,
-        name: String,
-        text: Option<String>,
-    },
-    Put {
-        bucket: String,
-        key: String,
-        at: i64,
-        body: Body,
-        sealed: Sealed,
-        header: u64,
-        only: Only,
-    },
-    /// Two at once, of which one may win.
-    Race {
-        bucket: String,
-        key: String,
-        at: i64,
-        bodies: [Body; 2],
-    },
-    Copy {
-        from: (String, String, String),
-        bucket: String,
-        key: String,
-        at: i64,
-        sealed: Sealed,
-        header: u64,
-    },
-    Delete {
-        bucket: String,
-        at: i64,
-        removals: Vec<(String, Option<String>)>,
-        bypass: bool,
-    },
-    Tags {
-        bucket: String,
-        key: String,
-        id: String,
-        tags: u64,
-    },
-    Retain {
-        bucket: String,
-        key: String,
-        id: String,
-        retained: bool,
-        at: i64,
-    },
-    Hold {
-        bucket: String,
-        key: String,
-        id: String,
-        hold: bool,
-    },
-    UploadCreate {
-        bucket: String,
-        key: String,
-        at: i64,
-        header: u64,
-        sealed: Sealed,
-    },
-    Part {
-        bucket: String,
-        id: String,
-        number: u16,
-        body: Body,
-        at: i64,
-    },
-    Complete {
-        bucket: String,
-        id: String,
-        numbers: Vec<u16>,
-        at: i64,
-    },
-    Abort {
-        bucket: String,
-        id: String,
-    },
-    BlobPut {
-        body: Body,
-        twice: bool,
-    },
-    BlobBatch {
-        bodies: Vec<Body>,
-    },
-    BlobRemove {
-        body: Body,
-    },
-    Rotate {
-        named: bool,
-    },
-}
-
-/// What was acknowledged: ids, or why not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Outcome {
-    Done(Vec<String>),
-    Refused(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,12 +3,15 @@
 //! there, and what was not is there wholly or not at all.
 
 mod care;
+mod body;
+mod choose;
 mod damage;
 mod dice;
 mod faults;
 mod foreign;
 mod kill;
 mod ledger;
+mod op;
 mod ops;
 mod power;
 mod samples;

@@ -10,10 +10,11 @@ use nix::errno::Errno;
 
 use super::dice::Dice;
 use super::kill::settle;
-use super::ledger::{Ledger, Op};
+use super::ledger::Ledger;
+use super::op::Op;
 use super::seen::{look, nothing_is_left_over};
 use super::vfs::Watch;
-use super::{folder, ops};
+use super::{choose, folder, ops};
 use crate::data::tests::disk::TestDisk;
 
 /// Operations of a run; the store is opened anew in the middle.
@@ -25,7 +26,7 @@ async fn work(root: &Path, disk: &Arc<TestDisk>, ledger: &mut Ledger, dice: &mut
     for _ in 0..2 {
         let Ok((store, keys)) = super::open_on(root, true, Box::new(disk.clone())).await else { return Some(None) };
         for n in 0..OPS / 2 {
-            let op = ops::next(dice, 0, ledger);
+            let op = choose::next(dice, 0, ledger);
             match ops::execute(&store, &keys, ledger, &op).await {
                 Ok(outcome) => ledger.apply(&op, &outcome),
                 Err(_) => return Some(Some(op)),

@@ -6,8 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::body::Body;
 use super::kill::settle;
-use super::ledger::{Body, Ledger, Only, Op, Outcome, Sealed};
+use super::ledger::{Ledger, Sealed};
+use super::op::{Only, Op, Outcome};
 use super::seen::{look, nothing_is_left_over};
 use super::{copy, folder, ops};
 

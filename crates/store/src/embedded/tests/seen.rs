@@ -107,7 +107,12 @@ impl Seen {
     /// Whether all of `prefix`'s buckets, and its blobs, are as the ledger has
     /// them; ids that nobody was told are filled in. `blobs` are all that
     /// might be there.
-    pub(super) fn is(&self, prefix: &str, ledger: &mut Ledger, blobs: &BTreeSet<ledger::Body>) -> Result<(), String> {
+    pub(super) fn is(
+        &self,
+        prefix: &str,
+        ledger: &mut Ledger,
+        blobs: &BTreeSet<super::body::Body>,
+    ) -> Result<(), String> {
         let there: Vec<&String> = self.buckets.keys().filter(|name| name.starts_with(prefix)).collect();
         same("buckets", &there, &ledger.buckets.keys().collect())?;
         for (name, known) in &mut ledger.buckets {
