@@ -105,13 +105,13 @@ fn clear(tx: &mut Tx<'_>, hollow: &[Hollow]) -> Result<(), Failure> {
             }
             let uploads = tx
                 .sql("SELECT key, content FROM uploads WHERE bucket = ?1 LIMIT ?2")?
-                .query_map(params![-content, budget], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map(params![content.saturating_neg(), budget], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<Vec<(Vec<u8>, i64)>>>()?;
             let all = uploads.len() < budget as usize;
             budget -= uploads.len() as u32;
             for (key, upload) in uploads {
                 tx.sql("DELETE FROM uploads WHERE bucket = ?1 AND key = ?2 AND content = ?3")?
-                    .execute(params![-content, key, upload])?;
+                    .execute(params![content.saturating_neg(), key, upload])?;
                 tx.discard(upload)?;
             }
             if !all {

@@ -57,7 +57,7 @@ impl Index {
                 let mut versions = versions.query(params![content, MOST])?;
                 while let Some(row) = versions.next()? {
                     let (bucket, key, age): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    names.push(format!("{bucket}/{} (version {})", String::from_utf8_lossy(&key), -age));
+                    names.push(format!("{bucket}/{} (version {})", String::from_utf8_lossy(&key), age.unsigned_abs()));
                 }
                 let mut uploads = conn.prepare_cached(
                     "SELECT buckets.name, key FROM uploads JOIN buckets ON buckets.id = uploads.bucket WHERE content = ?1",

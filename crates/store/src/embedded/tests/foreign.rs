@@ -124,6 +124,22 @@ async fn odd_rows_are_errors_and_no_panic() {
     assert!(changed > rounds / 3, "{changed}");
 }
 
+/// Found by chance.
+#[tokio::test]
+async fn the_least_number_has_no_opposite() {
+    for (table, column) in [("versions", "content"), ("garbage", "content"), ("versions", "age")] {
+        let root = folder();
+        let ledger = samples::write(root.path()).await;
+        let conn = rusqlite::Connection::open(root.path().join("store/index.sqlite")).unwrap();
+        conn.execute("INSERT INTO garbage VALUES (1, 1)", []).unwrap();
+        let sql = format!("UPDATE {table} SET {column} = ?1 WHERE rowid IN (SELECT min(rowid) FROM {table})");
+        let sql = if table == "versions" { sql.replace("rowid", "modified_at") } else { sql };
+        conn.execute(&sql.replacen("UPDATE", "UPDATE OR IGNORE", 1), [i64::MIN]).unwrap();
+        drop(conn);
+        use_all(root.path(), &ledger, &format!("{table}.{column}")).await;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
