@@ -34,8 +34,8 @@ def test_an_upload_survives_a_kill_and_a_restart(own_cloud, tmp_path):
     s3 = own_cloud.boto3(**RETRIES)
     s3.create_bucket(Bucket="raw")
     s3.put_object(Bucket="raw", Key="before", Body=b"acknowledged")
-    file = noise_file(tmp_path / "f", 48 * MIB + 17)
-    plug = Plug(own_cloud, after=24 * MIB)
+    file = noise_file(tmp_path / "f", 32 * MIB + 17)
+    plug = Plug(own_cloud, after=15 * MIB)
     s3.upload_file(str(file), "raw", "large", Config=PARTS, Callback=plug)
     assert plug.thread, "the plug was not pulled"
     plug.thread.join()
@@ -48,9 +48,9 @@ def test_an_upload_survives_a_kill_and_a_restart(own_cloud, tmp_path):
 def test_a_download_survives_a_kill_and_a_restart(own_cloud, tmp_path):
     s3 = own_cloud.boto3(**RETRIES)
     s3.create_bucket(Bucket="raw")
-    file = noise_file(tmp_path / "f", 40 * MIB + 17)
+    file = noise_file(tmp_path / "f", 24 * MIB + 17)
     s3.upload_file(str(file), "raw", "large", Config=PARTS)
-    plug = Plug(own_cloud, after=15 * MIB)
+    plug = Plug(own_cloud, after=10 * MIB)
     s3.download_file("raw", "large", str(tmp_path / "back"), Config=PARTS, Callback=plug)
     plug.thread.join()
     assert digest(tmp_path / "back") == digest(file)

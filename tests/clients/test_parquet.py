@@ -45,7 +45,12 @@ def s3fs_files(cloud):
 @pytest.fixture
 def arrow_files(cloud):
     return pyarrow.fs.S3FileSystem(
-        access_key=cloud.key_id, secret_key=cloud.secret, region=REGION, endpoint_override=cloud.s3_url
+        access_key=cloud.key_id,
+        secret_key=cloud.secret,
+        region=REGION,
+        endpoint_override=cloud.s3_url,
+        allow_bucket_creation=True,
+        allow_bucket_deletion=True,
     )
 
 
