@@ -9,8 +9,8 @@ use muonic_policy::ownership::{ObjectOwnership, OwnershipControls};
 use muonic_policy::public_access::PublicAccessBlock;
 use muonic_ports::object_store::{Bucket, ObjectChange, ObjectVersion, VersionId};
 
-use super::access::{Call, canonical_id};
 use super::action::Action;
+use super::call::{Call, canonical_id};
 use super::config::{Kind, parse, render};
 use super::{Buckets, Error, Result};
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use muonic_policy::tags::Of as TagsOf;
 use muonic_ports::object_store::{LockGuard, ObjectChange, ObjectVersion, Retention, VersionId};
 
-use super::access::{self, Call};
+use super::access;
 use super::action::Action;
+use super::call::Call;
 use super::objects::check_tags;
 use super::{Buckets, Error, Result, check_key};
 

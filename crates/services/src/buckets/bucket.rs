@@ -8,9 +8,10 @@ use muonic_policy::public_access::PublicAccessBlock;
 use muonic_ports::object_store::{self, Bucket, BucketChange, Error as StoreError, Versioning};
 use muonic_types::ProjectId;
 
-use super::access::{self, Call, Caller};
+use super::access;
 use super::acl::AclWanted;
 use super::action::Action;
+use super::call::{Call, Caller};
 use super::config::{Kind, render};
 use super::{Buckets, Error, Result, check_bucket_name};
 use crate::auth;

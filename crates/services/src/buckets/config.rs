@@ -14,9 +14,10 @@ use muonic_types::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::access::{self, Call};
+use super::access;
 use super::acl::{block_of, bucket_acl, ownership_of};
 use super::action::Action;
+use super::call::Call;
 use super::memo::Memo;
 use super::objects::check_tags;
 use super::{Buckets, Error, Result};
@@ -167,7 +168,7 @@ impl Buckets {
         let bucket = self.open(call, Action::PUT_POLICY, bucket, None).await?;
         let policy = Policy::parse(&text, &bucket.name)?;
         // A deny that depends on what no request carries would deny nothing.
-        if let Some(key) = policy.condition_keys().into_iter().find(|key| !access::is_known_key(key)) {
+        if let Some(key) = policy.condition_keys().into_iter().find(|key| !super::call::is_known_key(key)) {
             return Err(Error::NotImplemented(format!("the condition key {key} in bucket policies")));
         }
         block_of(&bucket)?.check_policy(&policy)?;

@@ -7,8 +7,8 @@ use muonic_ports::object_store::{
     CustomerKey, Encryption, NewEncryption, ObjectVersion, Part, Precondition, Upload, VersionId, no_check,
 };
 
-use super::access::Call;
 use super::action::Action;
+use super::call::Call;
 use super::objects::Draft;
 use super::{Buckets, Conditions, Error, Result};
 

@@ -2,8 +2,8 @@
 
 use muonic_ports::object_store::{ListQuery, Listing, UploadListing, UploadQuery};
 
-use super::access::Call;
 use super::action::Action;
+use super::call::Call;
 use super::{Buckets, PAGE_MAX, Result};
 
 impl Buckets {

@@ -14,6 +14,7 @@ mod acl;
 mod action;
 mod attributes;
 mod bucket;
+mod call;
 mod conditions;
 pub mod config;
 mod copy;
@@ -28,10 +29,10 @@ use std::sync::Arc;
 use muonic_ports::object_store::{Bucket, Error as StoreError, ObjectVersion, VersionId};
 use muonic_ports::{Clock, ObjectStore};
 
-pub use access::{Call, Caller, Facts, NoFacts, canonical_id};
 pub use acl::AclWanted;
 pub use action::Action;
 pub use bucket::NewBucket;
+pub use call::{Call, Caller, Facts, NoFacts, canonical_id};
 pub use conditions::Conditions;
 pub use copy::{Copy, PartCopy, Source};
 pub use error::{Error, Result};
@@ -98,7 +99,7 @@ impl Buckets {
             }
             marker => {
                 // Who may not list must not learn which keys there are.
-                let asked = access::AboutKey { facts: call.facts, key };
+                let asked = self::call::AboutKey { facts: call.facts, key };
                 if !access::is_allowed(Call { facts: &asked, ..call }, Action::LIST, bucket, None, None)? {
                     return Err(access::denied(call, action, &bucket.name));
                 }

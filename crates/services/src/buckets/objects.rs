@@ -13,9 +13,10 @@ use muonic_ports::object_store::{
 
 use muonic_types::Timestamp;
 
-use super::access::{self, Call};
+use super::access;
 use super::acl::{AclWanted, block_of, ownership_of};
 use super::action::Action;
+use super::call::Call;
 use super::config::{self, Kind};
 use super::memo::Memo;
 use super::{Buckets, Conditions, Error, Result, check_key};

@@ -5,8 +5,8 @@ use muonic_ports::object_store::{
     Precondition, Upload, Verify,
 };
 
-use super::access::Call;
 use super::action::Action;
+use super::call::Call;
 use super::objects::{Draft, check_customer_key};
 use super::{Buckets, Error, PAGE_MAX, Result};
 
