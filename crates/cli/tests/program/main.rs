@@ -26,33 +26,13 @@ struct Cli {
     command: muonic_cli::Command,
 }
 
-/// The whole program has its own.
-struct NoBackups;
-
-impl muonic_cli::Offline for NoBackups {
-    fn snapshots(
-        &self,
-        _: &str,
-        _: &std::collections::BTreeMap<String, String>,
-    ) -> Result<Vec<muonic_types::backup::Snapshot>, muonic_cli::Failure> {
-        Ok(Vec::new())
-    }
-
-    fn restore(
-        &self,
-        _: muonic_cli::Restore<'_>,
-    ) -> Result<(muonic_types::backup::Snapshot, bool), muonic_cli::Failure> {
-        Err(muonic_cli::Failure::new(muonic_cli::Exit::Failed, "there are no backups here"))
-    }
-}
-
 /// Not a test: the program that the tests start, which is this one again.
 #[test]
 fn program() {
     let Ok(words) = std::env::var(WORDS) else { return };
     let words = std::iter::once("muonic").chain(words.lines()).map(Into::into).collect();
     let code = match muonic_cli::parse::<Cli>(words) {
-        Ok(cli) => muonic_cli::run(&cli.global, cli.command, Cli::command, &NoBackups),
+        Ok(cli) => muonic_cli::run(&cli.global, cli.command, Cli::command),
         Err(code) => code,
     };
     let number = (0..=u8::MAX).find(|n| ExitCode::from(*n) == code);

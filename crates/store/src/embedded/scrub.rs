@@ -35,7 +35,7 @@ struct Kept {
 pub(super) struct Found {
     extents: u64,
     bytes: u64,
-    damaged: Vec<Damage>,
+    pub(super) damaged: Vec<Damage>,
     /// Where one that was cut off goes on.
     #[serde(default)]
     after: i64,

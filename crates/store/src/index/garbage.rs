@@ -110,8 +110,11 @@ fn clear(tx: &mut Tx<'_>, hollow: &[Hollow]) -> Result<(), Failure> {
             let all = uploads.len() < budget as usize;
             budget -= uploads.len() as u32;
             for (key, upload) in uploads {
-                tx.sql("DELETE FROM uploads WHERE bucket = ?1 AND key = ?2 AND content = ?3")?
-                    .execute(params![content.saturating_neg(), key, upload])?;
+                tx.sql("DELETE FROM uploads WHERE bucket = ?1 AND key = ?2 AND content = ?3")?.execute(params![
+                    content.saturating_neg(),
+                    key,
+                    upload
+                ])?;
                 tx.discard(upload)?;
             }
             if !all {

@@ -195,8 +195,8 @@ async fn a_part_that_was_replaced_while_it_was_scrubbed_is_no_damage() {
     let before = store.index().all_extents(0, 10).await.unwrap().remove(0);
     ops::execute(&store, &keys, &ledger, &part(2)).await.unwrap();
     store.reclaim_now().await.unwrap();
-    let mut report = crate::embedded::ScrubReport::default();
-    store.check(before, 0, &mut report).await.unwrap();
+    let mut report = crate::embedded::scrub::Found::default();
+    store.scrub_one(before, 0, &mut report).await.unwrap();
     assert_eq!(report.damaged, []);
 }
 

@@ -2,8 +2,8 @@
 //! fails or lies. What must hold is the ledger's: all that was acknowledged is
 //! there, and what was not is there wholly or not at all.
 
-mod care;
 mod body;
+mod care;
 mod choose;
 mod damage;
 mod dice;
