@@ -178,11 +178,12 @@ fn shims_and_replicas_know_nothing_of_the_server() {
 }
 
 #[test]
-fn mounts_know_ports_only() {
-    let ours: Vec<&str> = GRAPH.ours().map(|p| p.name.as_str()).collect();
-    let known = ["muonic-types", "muonic-ports", "muonic-mounts"];
-    let others: Vec<&str> = ours.into_iter().filter(|name| !known.contains(name)).collect();
-    knows_nothing_of("muonic-mounts", &others, "it is handed the embedded store as a port");
+fn mounts_and_transfer_know_ports_only() {
+    for name in ["muonic-mounts", "muonic-transfer"] {
+        let known = ["muonic-types", "muonic-ports", name];
+        let others: Vec<&str> = GRAPH.ours().map(|p| p.name.as_str()).filter(|ours| !known.contains(ours)).collect();
+        knows_nothing_of(name, &others, "it is handed the embedded store as a port");
+    }
 }
 
 #[test]
