@@ -4,11 +4,12 @@
 
 use std::ops::ControlFlow;
 
-use muonic_ports::object_store::Result;
+use muonic_ports::object_store::{Result, VersionId};
 use rusqlite::params;
 
 use super::Index;
 use super::extents::{self, extent_columns};
+use super::rows;
 use crate::content::{Extent, ExtentId, Place, Seal, SealedBy};
 
 /// An extent and its row, by which it is found again. The bytes of those in
@@ -51,13 +52,14 @@ impl Index {
             .scan(move |conn| {
                 let mut names = Vec::new();
                 let mut versions = conn.prepare_cached(
-                    "SELECT buckets.name, key, age FROM versions JOIN buckets ON buckets.id = versions.bucket
+                    "SELECT buckets.name, key, age, nullness FROM versions JOIN buckets ON buckets.id = versions.bucket
                      WHERE content = ?1 AND marker = 0 LIMIT ?2",
                 )?;
                 let mut versions = versions.query(params![content, MOST])?;
                 while let Some(row) = versions.next()? {
                     let (bucket, key, age): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    names.push(format!("{bucket}/{} (version {})", String::from_utf8_lossy(&key), age.unsigned_abs()));
+                    let id = if row.get::<_, i64>(3)? == 0 { rows::version_id(age) } else { VersionId::null() };
+                    names.push(format!("{bucket}/{} (version {id})", String::from_utf8_lossy(&key)));
                 }
                 let mut uploads = conn.prepare_cached(
                     "SELECT buckets.name, key FROM uploads JOIN buckets ON buckets.id = uploads.bucket WHERE content = ?1",

@@ -5,7 +5,8 @@
 //! what its ledger says; of an operation that was under way it shows all or
 //! nothing.
 //!
-//! `MUONIC_KILLS` sets how often (40 without; 10,000 is a night's work), `MUONIC_SEED` repeats a run's choices.
+//! `MUONIC_KILLS` sets how often (without: 40, and 200 in a long
+//! run), `MUONIC_SEED` repeats a run's choices.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -200,7 +201,9 @@ pub(super) fn settle(seen: &super::seen::Seen, ledgers: &mut [Ledger], under_way
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
-    let kills: u64 = std::env::var("MUONIC_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let kills: Option<u64> = std::env::var("MUONIC_KILLS").ok().and_then(|text| text.parse().ok());
+    let usual = if std::env::var_os("MUONIC_TEST_LONG").is_some() { 200 } else { 40 };
+    let kills = kills.unwrap_or(usual);
     let mut dice = Dice::seeded();
     let (begun, mut acknowledged, mut cut) = (Instant::now(), 0, 0);
     let (mut root, mut ledgers) = (folder(), vec![Ledger::default(); WORKERS]);
