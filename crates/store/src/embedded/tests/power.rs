@@ -78,3 +78,43 @@ fn without_power_at_any_step_nothing_acknowledged_is_lost() {
     println!("{cuts} cuts in {n} steps");
     assert!(n > 300, "{n}");
 }
+
+/// Behind what was synced may lie anything: half of a frame, another's bytes.
+#[tokio::test]
+async fn torn_ends_are_left_aside() {
+    let root = folder();
+    let (store, keys) = super::open(root.path()).await;
+    let (mut ledger, mut dice) = (Ledger::default(), Dice::seeded());
+    for _ in 0..40 {
+        let op = choose::next(&mut dice, 0, &ledger);
+        let done = ops::execute(&store, &keys, &ledger, &op).await.unwrap();
+        ledger.apply(&op, &done);
+    }
+    // As a kill leaves it: the store is still open.
+    let wal = std::fs::read(root.path().join("store/index.sqlite-wal")).unwrap();
+    let frame = 4096 + 24;
+    let ends: [Vec<u8>; 5] = [
+        vec![0xff; 10_000],
+        vec![0; 5000],
+        wal[wal.len() - frame..].to_vec(),
+        wal[wal.len() - frame..wal.len() - 700].to_vec(),
+        wal[32..32 + 3 * frame].to_vec(),
+    ];
+    for (n, end) in ends.iter().enumerate() {
+        let torn = folder();
+        super::copy(root.path(), torn.path());
+        std::fs::remove_file(torn.path().join("store/index.sqlite-shm")).unwrap();
+        let segments = std::fs::read_dir(torn.path().join("store/segments")).unwrap();
+        let segments = segments.map(|entry| entry.unwrap().path());
+        for path in segments.chain([torn.path().join("store/index.sqlite-wal")]) {
+            let mut file = std::fs::File::options().append(true).open(path).unwrap();
+            std::io::Write::write_all(&mut file, end).unwrap();
+        }
+        let (store, _) = super::open(torn.path()).await;
+        assert_eq!(store.index().check(true).await.unwrap(), Vec::<String>::new());
+        let mut ledgers = [ledger.clone()];
+        let seen = look(&store).await.unwrap_or_else(|why| panic!("end {n}: {why}"));
+        settle(&seen, &mut ledgers, &[None]);
+        nothing_is_left_over(&store).await.unwrap_or_else(|why| panic!("end {n}: {why}"));
+    }
+}
