@@ -140,3 +140,23 @@ async fn the_end_of_a_segment_goes_after_a_crash_and_nobody_appends_to_it() {
     assert_eq!(whole(&data, &extent, SealWith::None).await, noise(0, 10_000));
     assert!(data.seal_segment(segment_of(&next), 0).is_err());
 }
+
+#[tokio::test]
+async fn what_was_appended_before_a_roll_lies_in_a_file_that_stays_as_it_is() {
+    let root = folder();
+    let data = open(root.path());
+    // Nothing is open yet.
+    data.roll().await.unwrap();
+    let mut before = Vec::new();
+    for seed in 0..20 {
+        let written = data.write_many(vec![noise(seed, 9_000)], SealWith::Store).await.unwrap();
+        let segment = segment_of(written[0].extent());
+        data.roll().await.unwrap();
+        before.push((segment, std::fs::read(root.path().join(format!("segments/{segment:016x}"))).unwrap()));
+    }
+    for (at, (segment, bytes)) in before.iter().enumerate() {
+        assert!(before[..at].iter().all(|(earlier, _)| earlier != segment));
+        assert!(bytes.len() < 20_000, "the unused end is given back");
+        assert!(*bytes == std::fs::read(root.path().join(format!("segments/{segment:016x}"))).unwrap());
+    }
+}
