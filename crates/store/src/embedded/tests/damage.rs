@@ -109,7 +109,7 @@ async fn a_flipped_bit_in_segments_and_files_is_noticed_and_named() {
             let report = store.scrub(0).await.unwrap();
             if bad.is_empty() {
                 // Between extents, or in the part of an upload.
-                let upload = |damage: &super::super::Damage| damage.names[0].contains("an open upload");
+                let upload = |damage: &muonic_types::store::Damage| damage.names[0].contains("an open upload");
                 assert!(report.damaged.iter().all(upload), "{what}: {report:?}");
                 harmless += 1;
             } else {

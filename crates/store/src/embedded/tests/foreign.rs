@@ -1,6 +1,7 @@
 //! Rows and files that nothing of ours has written: an error, never a panic,
 //! and never bytes that are another's.
 
+use muonic_ports::StoreAdmin;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

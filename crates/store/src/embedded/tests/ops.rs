@@ -1,5 +1,6 @@
 //! Carries operations out.
 
+use crate::keys::KeyProvider;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

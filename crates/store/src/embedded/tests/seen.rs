@@ -1,5 +1,6 @@
 //! What a store shows of itself, and whether it is what a ledger says.
 
+use muonic_ports::StoreAdmin;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use data_encoding::HEXLOWER;
@@ -204,7 +205,7 @@ fn is_version(found: &ObjectVersion, known: &mut ledger::Version, latest: bool) 
 pub(super) async fn nothing_is_left_over(store: &EmbeddedStore) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     store.reclaim_now().await.map_err(text)?;
-    same("garbage", &store.stats().await.map_err(text)?.garbage, &0)?;
+    same("garbage", &store.stats().await.map_err(|e| e.to_string())?.garbage, &0)?;
     let all = store.index().all_extents(0, 1_000_000).await.map_err(text)?;
     let named: BTreeSet<_> = all
         .iter()
