@@ -29,3 +29,24 @@ def digest(path: Path) -> str:
 def tree(folder: Path) -> dict[str, str]:
     """The files below a folder and what is in them."""
     return {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+class Stream:
+    """As much as one likes, without a file: a block again and again, each time
+    with its number in front."""
+
+    BLOCK = noise((1 << 20) - 8)
+
+    def __init__(self, size: int) -> None:
+        self.left, self.number, self.rest = size, 0, b""
+
+    def read(self, size: int = -1) -> bytes:
+        size = self.left if size < 0 else min(size, self.left)
+        pieces, have = [self.rest], len(self.rest)
+        while have < size:
+            pieces += [self.number.to_bytes(8, "big"), self.BLOCK]
+            self.number += 1
+            have += 1 << 20
+        made = b"".join(pieces)
+        self.rest, self.left = made[size:], self.left - size
+        return made[:size]
