@@ -13,10 +13,9 @@ use crate::failure::{Exit, Failure, Outcome, Result};
 use crate::link::{Link, ask};
 use crate::progress::Steps;
 use crate::render::{Screen, Table, human, word};
+use crate::store::options::{StoreOptions, read_secret};
 
 const POLL: Duration = Duration::from_millis(250);
-/// Files of secrets are short.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// What is done without a server.
 pub trait Offline {
@@ -44,13 +43,8 @@ pub struct PlaceArgs {
     /// The absolute path of a folder, or a URL such as s3://bucket/prefix
     #[arg(value_name = "DEST")]
     place: String,
-    /// An option of the URL's store, such as endpoint, region or
-    /// access_key_id; may be given many times
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
-    options: Vec<(String, String)>,
-    /// An option whose value is in a file, such as secret_access_key
-    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = option)]
-    secrets: Vec<(String, String)>,
+    #[command(flatten)]
+    options: StoreOptions,
 }
 
 /// Back up everything while the server runs; only what is new is sent
@@ -104,43 +98,14 @@ pub struct RestoreArgs {
     passphrase_file: Option<PathBuf>,
 }
 
-fn option(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".to_owned()),
-    }
-}
-
 impl PlaceArgs {
     fn options(&self) -> Result<BTreeMap<String, String>> {
-        let mut options: BTreeMap<String, String> = self.options.iter().cloned().collect();
-        for (name, file) in &self.secrets {
-            options.insert(name.clone(), secret(Path::new(file))?);
-        }
-        Ok(options)
+        self.options.gather(|name| std::env::var(name).ok())
     }
-}
-
-/// The first line end at its end is not a part of a secret.
-fn secret(path: &Path) -> Result<String> {
-    let shown = path.display();
-    let wrong = |what: String| Failure::bad_input(format!("{shown} {what}"));
-    let found = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    if found.len() > SECRET_BYTES_MAX {
-        return Err(wrong("is too large for a secret".to_owned()));
-    }
-    let mut text = std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    if text.is_empty() { Err(wrong("is empty".to_owned())) } else { Ok(text) }
 }
 
 fn passphrase(path: Option<&PathBuf>) -> Result<Option<String>> {
-    path.map(|path| secret(path)).transpose()
+    path.map(|path| read_secret(path)).transpose()
 }
 
 impl BackupArgs {
@@ -288,18 +253,5 @@ mod tests {
 20261103T120000.000Z  1h ago     40  3.0 GiB  2.0 MiB  sealed  0.1.0
 "
         );
-    }
-
-    #[test]
-    fn a_secret_is_the_file_without_its_line_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secret");
-        std::fs::write(&path, "a b\r\n").unwrap();
-        assert_eq!(secret(&path).unwrap(), "a b");
-        std::fs::write(&path, "\n").unwrap();
-        assert!(secret(&path).unwrap_err().message.contains("is empty"));
-        assert!(secret(&dir.path().join("none")).unwrap_err().message.contains("cannot be read"));
-        assert!(option("=x").is_err() && option("x").is_err());
-        assert_eq!(option("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 mod care;
 mod key;
 mod mount;
+mod options;
 
 use std::time::Duration;
 

@@ -1,22 +1,12 @@
-//! `muonic store mount`: buckets whose objects lie in another store. Secrets
-//! are read from files or from the environment: others on the machine can read
-//! command lines.
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+//! `muonic store mount`: buckets whose objects lie in another store.
 
 use muonic_types::ProjectId;
 use muonic_types::store::{Mount, NewMount};
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure, Outcome, Result};
-use crate::parse;
+use crate::failure::{Exit, Outcome};
 use crate::render::{Screen, Table};
-
-/// Options that are secrets; each may also come from `MUONIC_MOUNT_<NAME>`.
-const SECRETS: &[&str] =
-    &["secret_access_key", "session_token", "service_account_key", "access_key", "sas_token", "client_secret"];
-const SECRET_BYTES_MAX: u64 = 64 << 10;
+use crate::store::options::StoreOptions;
 
 /// Make a bucket of what lies in another store
 ///
@@ -25,7 +15,7 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// or file:///FOLDER (in a folder that the server's store.mount_folders names).
 ///
 /// Secrets are no options of the command line: give them by --secret-file, or
-/// in the environment as MUONIC_MOUNT_ and the option's name in capitals.
+/// in the environment as MUONIC_STORE_ and the option's name in capitals.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   muonic store mount s3://archive/2026 archive --option access_key_id=AKIA... --secret-file secret_access_key=./secret
@@ -37,13 +27,8 @@ pub struct MountArgs {
     url: String,
     /// The bucket to make
     bucket: String,
-    /// A setting of the store: endpoint, region, access_key_id, account,
-    /// anonymous and others; may be given many times
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = parse::mount_option)]
-    options: Vec<(String, String)>,
-    /// An option whose value is the content of a file; may be given many times
-    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = parse::secret_file)]
-    secret_files: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    options: StoreOptions,
     /// Another project whose bucket it is
     #[arg(long)]
     project: Option<ProjectId>,
@@ -67,50 +52,12 @@ pub struct MountsArgs {}
 impl MountArgs {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let options = self.gather(|name| std::env::var(name).ok())?;
+        let options = self.options.gather(|name| std::env::var(name).ok())?;
         let new = NewMount { bucket: self.bucket, url: self.url, options, project: self.project };
         let mount = client.store_mount(&new)?;
         context.show(&mount, || mount_text(&mount))?;
         Ok(Exit::Ok)
     }
-
-    fn gather(&self, env: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {
-        let mut options = BTreeMap::new();
-        let mut add = |name: &str, value: String| match options.insert(name.to_owned(), value) {
-            None => Ok(()),
-            Some(_) => Err(Failure::bad_input(format!("the option '{name}' is given twice"))),
-        };
-        for (name, value) in &self.options {
-            if SECRETS.contains(&name.as_str()) {
-                return Err(Failure::bad_input(format!("'{name}' is a secret, and others can read command lines"))
-                    .hint(format!("write it to a file: --secret-file {name}=FILE")));
-            }
-            add(name, value.clone())?;
-        }
-        for (name, file) in &self.secret_files {
-            add(name, read_secret(file)?)?;
-        }
-        for name in SECRETS {
-            let variable = format!("MUONIC_MOUNT_{}", name.to_uppercase());
-            if let Some(value) = env(&variable).filter(|value| !value.is_empty())
-                && !self.secret_files.iter().any(|(given, _)| given == name)
-            {
-                add(name, value)?;
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// A line end at the end is the editor's.
-fn read_secret(path: &PathBuf) -> Result<String> {
-    let failed = |e: &dyn std::fmt::Display| Failure::bad_input(format!("'{}' cannot be read: {e}", path.display()));
-    let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
-    if length > SECRET_BYTES_MAX {
-        return Err(failed(&format!("it has {length} bytes, and a secret has at most {SECRET_BYTES_MAX}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl UnmountArgs {
@@ -151,34 +98,5 @@ fn short(value: &str) -> String {
     match value.char_indices().nth(40) {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(options: &[(&str, &str)], secret_files: Vec<(String, PathBuf)>) -> MountArgs {
-        let options = options.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        MountArgs { url: "s3://b".into(), bucket: "b-1".into(), options, secret_files, project: None }
-    }
-
-    #[test]
-    fn secrets_come_from_files_and_the_environment_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("secret");
-        std::fs::write(&file, "hush\n").unwrap();
-        let given = args(&[("access_key_id", "AK")], vec![("secret_access_key".into(), file.clone())]);
-        let env = |name: &str| (name == "MUONIC_MOUNT_SESSION_TOKEN").then(|| "token".to_owned());
-        let options = given.gather(env).unwrap();
-        let expected = [("access_key_id", "AK"), ("secret_access_key", "hush"), ("session_token", "token")];
-        assert_eq!(options, expected.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
-
-        let bare = args(&[("secret_access_key", "hush")], Vec::new()).gather(|_| None).unwrap_err();
-        assert!(!bare.message.contains("hush") && bare.hint.unwrap().contains("--secret-file"));
-        let twice = args(&[("region", "a"), ("region", "b")], Vec::new()).gather(|_| None).unwrap_err();
-        assert!(twice.message.contains("given twice"));
-        let missing = args(&[], vec![("access_key".into(), dir.path().join("none"))]).gather(|_| None).unwrap_err();
-        assert!(missing.message.contains("none' cannot be read"));
     }
 }
