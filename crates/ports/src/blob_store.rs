@@ -4,9 +4,9 @@
 //! - `put` and `put_batch` return only when the bytes survive power loss.
 //! - A blob is visible whole or not at all; putting one that exists is a
 //!   success and writes nothing new.
-//! - `get` of a whole blob verifies its digest while it streams: damage is an
-//!   error at once or ends the stream in one before its last bytes, so wrong
-//!   bytes are never taken for right ones.
+//! - Bytes are verified when they are read, by their digest or by sums kept
+//!   beside them: damage is an error at once or ends the stream in one before
+//!   its last bytes, so wrong bytes are never taken for right ones.
 //! - The first failed sync makes the store read-only until restart.
 
 use std::ops::Range;
@@ -50,9 +50,9 @@ pub trait BlobStore: Send + Sync {
     async fn size(&self, digest: &Digest) -> Result<Option<u64>>;
 
     /// Streams a blob, or the given byte range of it (clamped to its size),
-    /// and answers the size of the whole blob. A range is not verified, since
-    /// only the whole has a digest; the caller compares the size with the one
-    /// it has on record.
+    /// and answers the size of the whole blob. A range is not compared with the
+    /// digest, which only the whole has; the caller compares the size with the
+    /// one it has on record.
     async fn get(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<(u64, ByteStream)>;
 
     /// Removes a blob; one that is not there is a success.

@@ -5,8 +5,9 @@
 //! what is older than [`GRACE`] and not marked goes, row first, bytes after. A
 //! tree made in the meantime is marked before each step of the sweep, which
 //! holds the gate of `Blobs`: nobody can build on a blob that is about to go.
-//! Killed anywhere, it leaves at most bytes without a row, which the next
-//! round of the store's own check names, and the next upload uses again.
+//! Killed between row and bytes, it leaves bytes that the metastore does not
+//! know: the next upload of the same content uses them, and nothing else frees
+//! them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
