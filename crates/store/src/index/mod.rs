@@ -21,6 +21,7 @@ mod copied;
 mod extents;
 mod failure;
 mod garbage;
+mod guard;
 mod list;
 mod list_uploads;
 mod objects;

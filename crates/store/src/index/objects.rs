@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension, params};
 use super::Index;
 use super::extents;
 use super::failure::Failure;
+use super::guard;
 use super::rows::{self, More};
 use super::tx::Tx;
 use super::versions::{self, Facts, Spot};
@@ -222,5 +223,6 @@ fn alter(
          WHERE bucket = ?1 AND key = ?2 AND age = ?3",
     )?
     .execute(params![bucket.id, key.as_bytes(), row.age, mode, until, row.object.legal_hold, more.text()])?;
+    guard::renew(tx, bucket.id, key.as_bytes(), row.age)?;
     Ok(row.object)
 }

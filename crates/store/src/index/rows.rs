@@ -14,6 +14,8 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::{Deserialize, Serialize};
 
+use super::guard;
+
 type Sql<T> = rusqlite::Result<T>;
 
 /// A value that nothing of ours has written.
@@ -168,11 +170,12 @@ pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The columns of [`read_version`], in its order; lists leave out the last.
+/// The columns of [`read_version`], in its order; lists leave out `more`, which
+/// follows.
 macro_rules! version_columns {
     () => {
         "key, age, nullness, marker, size, content, modified_at, etag, parts, sum, owner, encryption, \
-         retain_mode, retain_until, legal_hold"
+         retain_mode, retain_until, legal_hold, bucket, guard"
     };
 }
 pub(super) use version_columns;
@@ -189,6 +192,7 @@ pub(super) struct VersionRow {
 /// `latest` is left `false`; it is for the query to know. `more`: whether the
 /// statement has that column too.
 pub(super) fn read_version(bucket: &str, row: &Row<'_>, more: bool) -> Sql<VersionRow> {
+    guard::check(row, more)?;
     let key = row.get_ref(0)?.as_blob()?;
     let key = String::from_utf8(key.to_vec()).map_err(|_| odd("key"))?;
     let (age, nullness, marker): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
@@ -201,7 +205,7 @@ pub(super) fn read_version(bucket: &str, row: &Row<'_>, more: bool) -> Sql<Versi
             Some((algorithm, kind, sum_text(bytes, kind, parts)))
         }
     };
-    let more = if more { More::parse(row.get_ref(15)?.as_str_or_null()?)? } else { More::default() };
+    let more = if more { More::parse(row.get_ref(guard::MORE)?.as_str_or_null()?)? } else { More::default() };
     let object = ObjectVersion {
         bucket: bucket.to_owned(),
         key,

@@ -7,8 +7,14 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::guard;
+
+/// What SQL cannot do of a step, in the same transaction.
+type Rest = fn(&Connection) -> rusqlite::Result<()>;
+
 /// Each brings the schema from its place in the list to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+const MIGRATIONS: &[(&str, Rest)] =
+    &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), guard::fill)];
 
 /// KiB of page cache: the writer's, and each reader's.
 const WRITER_CACHE: i64 = 8 << 10;
@@ -71,15 +77,17 @@ fn migrate(conn: &Connection) -> rusqlite::Result<()> {
         let what = format!("it has format {done}, made by a newer program; this one knows {}", MIGRATIONS.len());
         return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
     }
-    for (at, step) in MIGRATIONS.iter().enumerate().skip(done) {
-        let version = at + 1;
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {version}; COMMIT;")).inspect_err(
-            |_| {
-                if !conn.is_autocommit() {
-                    let _ = conn.execute_batch("ROLLBACK");
-                }
-            },
-        )?;
+    for (at, (sql, rest)) in MIGRATIONS.iter().enumerate().skip(done) {
+        let step = || {
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {};", at + 1))?;
+            rest(conn)?;
+            conn.execute_batch("COMMIT")
+        };
+        step().inspect_err(|_| {
+            if !conn.is_autocommit() {
+                let _ = conn.execute_batch("ROLLBACK");
+            }
+        })?;
     }
     Ok(())
 }

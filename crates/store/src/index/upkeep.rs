@@ -9,6 +9,7 @@ use rusqlite::params;
 
 use super::Index;
 use super::extents::{self, extent_columns};
+use super::guard;
 use super::rows;
 use crate::content::{Extent, ExtentId, Place, Seal, SealedBy};
 
@@ -225,6 +226,7 @@ impl Index {
                     }
                     Ok(())
                 })?;
+                wrong.extend(guard::damaged(conn, MOST)?);
                 for (what, sql) in CROSS_CHECKS {
                     let mut rows = conn.prepare(sql)?;
                     let mut rows = rows.query([])?;

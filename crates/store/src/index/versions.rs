@@ -5,10 +5,12 @@ use muonic_ports::object_store::{
     Encryption, Error, LockGuard, NewObject, ObjectVersion, Precondition, Retention, VersionId, Versioning,
 };
 use muonic_types::Timestamp;
+use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::buckets::state;
 use super::failure::Failure;
+use super::guard;
 use super::rows::{self, More, VersionRow, version_columns};
 use super::tx::{BucketKey, Tx};
 
@@ -156,29 +158,25 @@ pub(super) fn place(
     let (mode, until) = rows::retention_columns(new.retention);
     let age = -tx.number();
     let nullness = nullness(spot.bucket.versioning);
-    tx.sql(
-        "INSERT INTO versions (bucket, key, age, nullness, marker, size, content, modified_at, etag, parts, sum, owner, \
-         encryption, retain_mode, retain_until, legal_hold, more) \
-         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-    )?
-    .execute(params![
-        spot.bucket.id,
-        spot.key.as_bytes(),
-        age,
-        nullness,
-        facts.size,
-        facts.content,
-        rows::micros(spot.at),
-        facts.md5,
-        facts.parts,
-        facts.sum,
-        new.owner,
-        rows::encryption_text(&facts.encryption),
-        mode,
-        until,
-        new.legal_hold,
-        more.text(),
-    ])?;
+    let row = [
+        spot.key.as_bytes().to_vec().into(),
+        age.into(),
+        nullness.into(),
+        false.into(),
+        i64::try_from(facts.size).map_err(|_| rows::odd("size"))?.into(),
+        facts.content.into(),
+        rows::micros(spot.at).into(),
+        facts.md5.clone().into(),
+        i64::from(facts.parts).into(),
+        facts.sum.clone().into(),
+        new.owner.clone().into(),
+        rows::encryption_text(&facts.encryption).into(),
+        mode.into(),
+        until.into(),
+        new.legal_hold.into(),
+        spot.bucket.id.into(),
+    ];
+    guard::insert(tx, row, more.text())?;
     let sum = match &facts.sum {
         None => None,
         Some(blob) => {
@@ -215,11 +213,25 @@ pub(super) fn mark(tx: &mut Tx<'_>, spot: Spot<'_>, owner: &str, old: Option<&Ve
     }
     let age = -tx.number();
     let nullness = nullness(spot.bucket.versioning);
-    tx.sql(
-        "INSERT INTO versions (bucket, key, age, nullness, marker, size, content, modified_at, etag, parts, owner, legal_hold)
-         VALUES (?1, ?2, ?3, ?4, 1, 0, 0, ?5, x'', 0, ?6, 0)",
-    )?
-    .execute(params![spot.bucket.id, spot.key.as_bytes(), age, nullness, rows::micros(spot.at), owner])?;
+    let row = [
+        spot.key.as_bytes().to_vec().into(),
+        age.into(),
+        nullness.into(),
+        true.into(),
+        0.into(),
+        0.into(),
+        rows::micros(spot.at).into(),
+        Vec::new().into(),
+        0.into(),
+        Null.into(),
+        owner.to_owned().into(),
+        Null.into(),
+        Null.into(),
+        Null.into(),
+        false.into(),
+        spot.bucket.id.into(),
+    ];
+    guard::insert(tx, row, None)?;
     Ok(if nullness == 0 { rows::version_id(age) } else { VersionId::null() })
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use muonic_ports::object_store::{Encryption, VersionId};
+use muonic_ports::object_store::{Encryption, ObjectVersion, VersionId};
 use muonic_ports::{BlobStore, ObjectStore};
 use muonic_types::Digest;
 
@@ -45,6 +45,13 @@ fn known(ledger: &Ledger) -> Known {
         known.insert(body.digest().to_string(), (Thing::Blob(body.digest()), body.bytes().to_vec()));
     }
     known
+}
+
+/// What the store says of an object, but for whether it is the latest.
+async fn facts(store: &EmbeddedStore, thing: &Thing) -> Result<Option<ObjectVersion>, String> {
+    let Thing::Object { bucket, key, id } = thing else { return Ok(None) };
+    let found = ObjectStore::get(store, bucket, key, Some(&VersionId(id.clone()))).await;
+    Ok(found.map_err(|e| e.to_string())?.map(|object| ObjectVersion { latest: false, ..object }))
 }
 
 async fn read(store: &EmbeddedStore, thing: &Thing) -> Result<Vec<u8>, String> {
@@ -134,9 +141,15 @@ async fn a_flipped_bit_in_segments_and_files_is_noticed_and_named() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_in_the_index_never_gives_other_bytes() {
+async fn a_flipped_bit_in_the_index_never_gives_another_object() {
     let root = folder();
     let known = known(&samples::write(root.path()).await);
+    let mut said = BTreeMap::new();
+    let (store, _) = super::open(root.path()).await;
+    for (name, (thing, _)) in &known {
+        said.insert(name.clone(), facts(&store, thing).await.unwrap());
+    }
+    drop(store);
     let flips = if std::env::var_os("MUONIC_TEST_LONG").is_some() { 20_000 } else { 300 };
     let mut dice = Dice::seeded();
     let len = fs::metadata(root.path().join("store/index.sqlite")).unwrap().len();
@@ -159,6 +172,11 @@ async fn a_flipped_bit_in_the_index_never_gives_other_bytes() {
                         Ok(found) if found == *bytes => {}
                         Ok(_) => wrong.push(format!("{what}: {name}")),
                         Err(_) => bad += 1,
+                    }
+                    if let Ok(Some(object)) = facts(&store, thing).await
+                        && Some(&object) != said[name].as_ref()
+                    {
+                        wrong.push(format!("{what}: {object:?} where there was {:?}", said[name]));
                     }
                 }
                 let _ = store.scrub(0).await;
