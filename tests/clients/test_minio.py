@@ -10,7 +10,7 @@ from minio.commonconfig import ENABLED, CopySource, Filter, Tags
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
-from minio.notificationconfig import NotificationConfig, QueueConfig
+from minio.notificationconfig import NotificationConfig, PrefixFilterRule, QueueConfig
 from minio.select import CSVInputSerialization, CSVOutputSerialization, SelectRequest
 from minio.versioningconfig import SUSPENDED, VersioningConfig
 
@@ -130,9 +130,15 @@ def test_what_is_not_offered_is_refused_by_its_name(minio, bucket):
 
 
 def test_notifications_are_kept(minio, bucket):
-    queue = QueueConfig(["s3:ObjectCreated:*"], config_id="1", queue="arn:aws:sqs:us-east-1:1:q")
+    stream = "arn:muonic:sqs:::events"
+    queue = QueueConfig(["s3:ObjectCreated:*"], config_id="1", queue=stream, prefix_filter_rule=PrefixFilterRule("in/"))
     minio.set_bucket_notification(bucket, NotificationConfig(queue_config_list=[queue]))
     (kept,) = minio.get_bucket_notification(bucket).queue_config_list
-    assert (kept.queue, kept.config_id, kept.events) == ("arn:aws:sqs:us-east-1:1:q", "1", ["s3:ObjectCreated:*"])
+    assert (kept.queue, kept.config_id, kept.events) == (stream, "1", ["s3:ObjectCreated:*"])
+    assert kept.prefix_filter_rule.value == "in/"
+    elsewhere = QueueConfig(["s3:ObjectCreated:*"], config_id="1", queue="arn:aws:sqs:us-east-1:1:q")
+    config = NotificationConfig(queue_config_list=[elsewhere])
+    said = refused("InvalidArgument", minio.set_bucket_notification, bucket, config)
+    assert stream in str(said), said
     minio.delete_bucket_notification(bucket)
     assert not minio.get_bucket_notification(bucket).queue_config_list

@@ -31,6 +31,7 @@ pub struct Services {
     pub keys: Arc<services::Keys>,
     pub backups: services::Backups,
     pub blobs: Arc<services::Blobs>,
+    pub buckets: Arc<services::Buckets>,
     pub datasets: services::Datasets,
     pub jobs: Arc<services::Jobs>,
     pub models: services::Models,

@@ -81,6 +81,13 @@ impl<'a> Context<'a> {
     }
 }
 
+/// A value as one line of JSON, of many that follow each other.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value)
+        .map(|text| text + "\n")
+        .map_err(|e| Failure::new(Exit::Failed, format!("the answer cannot be written as JSON: {e}")))
+}
+
 /// Writes a result to stdout. That its reader has gone away (`| head`) is not
 /// a failure, and does not change how the command ends.
 pub(crate) fn out(bytes: &[u8]) -> Result<()> {

@@ -1,12 +1,15 @@
 //! The store and its mounts, for those who look after it.
 
+use std::time::Duration;
+
 use muonic_types::store::{
-    CheckReport, EncryptionKey, EncryptionKeyList, Mount, MountList, NewEncryptionKey, NewMount, NewRotation, NewScrub,
-    ReclaimReport, RotationReport, ScrubReport, StoreStats,
+    BucketEventList, CheckReport, EncryptionKey, EncryptionKeyList, Mount, MountList, NewEncryptionKey, NewMount,
+    NewRotation, NewScrub, ReclaimReport, RotationReport, ScrubReport, StoreStats,
 };
 use serde_json::{Value, json};
 
-use crate::{Client, Result, url::part};
+use crate::url::{Query, part};
+use crate::{Client, Result};
 
 impl Client {
     pub fn store_stats(&self) -> Result<StoreStats> {
@@ -64,5 +67,12 @@ impl Client {
 
     pub fn store_unmount(&self, bucket: &str) -> Result<()> {
         self.delete::<Value>(&format!("/api/v1/store/mounts/{}", part(bucket))).map(drop)
+    }
+
+    /// What happened to the objects of a bucket after an event; where nothing
+    /// has, what does within `wait` (60 s at most).
+    pub fn bucket_events(&self, bucket: &str, after: u64, wait: Duration) -> Result<BucketEventList> {
+        let query = Query::default().with("after", Some(after)).with("wait_s", Some(wait.as_secs()));
+        self.get(&format!("/api/v1/buckets/{}/events{query}", part(bucket)))
     }
 }

@@ -37,7 +37,7 @@ impl Second {
         let meta = muonic_metastore::open(&root.path().join("meta.sqlite")).await.expect("a metastore");
         let meta: Arc<dyn Metastore> = Arc::new(meta);
         let (keys, admin, _) = ServerKeys::open(meta, clock.clone(), &MasterKey([7; 32])).await.expect("keys");
-        let buckets = Arc::new(Buckets::new(Arc::new(embedded.store.clone()), clock));
+        let buckets = Arc::new(Buckets::new(Arc::new(embedded.store.clone()), clock, Arc::default()));
         let caller = Caller::Key(Principal {
             key: admin.key.id.clone(),
             project: admin.key.project.clone(),

@@ -172,12 +172,13 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let mut gateway = None;
     metrics.register(|registry| gateway = Some(Gateway::new(routes, keys.clone(), registry)));
     let gateway = gateway.context("the gateway was not made")?;
-    let buckets = Arc::new(services::Buckets::new(objects, clock.clone()));
-    let s3_door = muonic_s3::service(buckets, keys.clone());
+    let buckets = Arc::new(services::Buckets::new(objects, clock.clone(), events.clone()));
+    let s3_door = muonic_s3::service(buckets.clone(), keys.clone());
     let doors = Services {
         keys: keys.clone(),
         backups: services::Backups::new(Arc::new(backups), clock.clone()),
         blobs,
+        buckets,
         datasets: services::Datasets::new(meta.clone(), clock.clone()),
         jobs,
         models: services::Models::new(meta.clone(), clock.clone()),

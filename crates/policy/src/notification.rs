@@ -1,4 +1,4 @@
-//! Which events of a bucket are told to whom.
+//! Which events of a bucket are told.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,9 @@ pub const ENTRIES_MAX: usize = 100;
 const ID_MAX: usize = 255;
 const FILTER_MAX: usize = 1024;
 
+/// The one destination: the bucket's own stream of events, as a queue.
+pub const STREAM: &str = "arn:muonic:sqs:::events";
+
 /// As stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notifications {
@@ -16,7 +19,7 @@ pub struct Notifications {
     pub version: u32,
     #[serde(default)]
     pub entries: Vec<Entry>,
-    /// All events go to the platform's own stream too.
+    /// All events, beside those of the entries.
     #[serde(default)]
     pub event_bridge: bool,
 }
@@ -24,30 +27,12 @@ pub struct Notifications {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub id: String,
-    pub target: Target,
     /// Such as `s3:ObjectCreated:*`.
     pub events: Vec<String>,
     #[serde(default)]
     pub prefix: String,
     #[serde(default)]
     pub suffix: String,
-}
-
-/// By ARN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    Queue(String),
-    Topic(String),
-    Function(String),
-}
-
-impl Target {
-    pub fn arn(&self) -> &str {
-        match self {
-            Self::Queue(arn) | Self::Topic(arn) | Self::Function(arn) => arn,
-        }
-    }
 }
 
 /// All events that there are.
@@ -83,9 +68,9 @@ impl Notifications {
     /// Checks what is to be put.
     ///
     /// # Errors
-    /// `Invalid` for a value that is not allowed, or two entries of one kind of
-    /// target that could both take the same event of a key; `Malformed` for
-    /// too many, or an entry without events.
+    /// `Invalid` for a value that is not allowed, or two entries that could
+    /// both take the same event of a key; `Malformed` for too many, or an entry
+    /// without events.
     pub fn check(&self) -> Result<()> {
         if self.entries.len() > ENTRIES_MAX {
             let count = self.entries.len();
@@ -111,12 +96,16 @@ impl Notifications {
         Ok(())
     }
 
-    /// The entries that are to be told of an event, such as
-    /// `s3:ObjectCreated:Put`, of a key.
-    pub fn matches<'a>(&'a self, event: &'a str, key: &'a str) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |e| {
+    /// Whether an event of a key, such as `s3:ObjectCreated:Put`, is told: the
+    /// id of the entry that asks for it, if one does.
+    pub fn tells(&self, event: &str, key: &str) -> Option<Option<&str>> {
+        let entry = self.entries.iter().find(|e| {
             e.events.iter().any(|want| covers(want, event)) && key.starts_with(&e.prefix) && key.ends_with(&e.suffix)
-        })
+        });
+        match entry {
+            Some(entry) => Some(Some(&entry.id)),
+            None => self.event_bridge.then_some(None),
+        }
     }
 }
 
@@ -137,17 +126,6 @@ impl Entry {
         if prefix > FILTER_MAX || suffix > FILTER_MAX {
             return invalid(format!("a prefix or suffix is longer than {FILTER_MAX} bytes"));
         }
-        let arn = self.target.arn();
-        let service = match self.target {
-            Target::Queue(_) => "sqs",
-            Target::Topic(_) => "sns",
-            Target::Function(_) => "lambda",
-        };
-        let mut parts = arn.split(':');
-        let valid = parts.next() == Some("arn") && parts.next().is_some() && parts.next() == Some(service);
-        if !valid || arn.split(':').count() < 6 || arn.len() > 2048 {
-            return invalid(format!("{arn:?} is not an ARN of {service}"));
-        }
         Ok(())
     }
 
@@ -159,6 +137,20 @@ impl Entry {
             && begins(&self.prefix, &other.prefix)
             && ends(&self.suffix, &other.suffix)
     }
+}
+
+/// Refuses all destinations but [`STREAM`].
+///
+/// # Errors
+/// `Invalid`, with the sentence that S3 has for it, and what to do.
+pub fn check_destination(arn: &str) -> Result<()> {
+    if arn == STREAM {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "Unable to validate the following destination configurations: {arn:?}; events go to the queue {STREAM}, or with \
+         EventBridgeConfiguration"
+    )))
 }
 
 /// A known event, or a group of them with `*` at its end.

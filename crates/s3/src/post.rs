@@ -11,7 +11,7 @@ use http::header::{ETAG, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use muonic_policy::form::FormPolicy;
-use muonic_ports::object_store::{ByteStream, Error as StoreError, ObjectVersion, Precondition, Verify};
+use muonic_ports::object_store::{ByteStream, Error as StoreError, ObjectVersion, Origin, Precondition, Verify};
 use muonic_services::buckets::Caller;
 use muonic_types::Timestamp;
 use ring::hmac;
@@ -65,6 +65,7 @@ pub(crate) async fn upload(
     let headers = headers(&fields)?;
     let declared = Declared::from_headers(&headers)?;
     let mut draft = draft(&headers)?;
+    draft.new.origin = Origin::Post;
     draft.new.algorithm = declared.algorithm();
     draft.new.algorithms.extend(declared.algorithm());
     let verify: Verify = {

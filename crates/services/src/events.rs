@@ -49,6 +49,10 @@ impl Events {
         self.closing.cancel();
     }
 
+    pub(crate) async fn closed(&self) {
+        self.closing.cancelled().await;
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }

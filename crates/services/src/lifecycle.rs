@@ -137,7 +137,7 @@ impl Lifecycle {
         };
         tracing::debug!(bucket = bucket.name, key, rule = due.rule, "a lifecycle removes this");
         let (guard, owner) = (LockGuard { now, bypass: false }, bucket.project.to_string());
-        Ok(Some(Removal { key: key.to_owned(), version, condition, guard, owner }))
+        Ok(Some(Removal { key: key.to_owned(), version, condition, guard, owner, expired: true }))
     }
 
     async fn remove(&self, bucket: &Bucket, removals: Vec<Removal>) -> Result<u64> {

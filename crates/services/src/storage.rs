@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muonic_ports::object_store::{self, Bucket};
+use muonic_ports::object_store::{Bucket, NewBucket};
 use muonic_ports::store_admin::MountError;
 use muonic_ports::{Clock, Mounting, ObjectStore, StoreAdmin};
-use muonic_types::ErrorCode;
 use muonic_types::key::Principal;
 use muonic_types::store::{
     CheckReport, EncryptionKey, EncryptionKeyList, Mount, MountList, NewEncryptionKey, NewMount, NewRotation, NewScrub,
@@ -16,7 +15,7 @@ use muonic_types::store::{
 };
 
 use crate::auth::authorise_operator;
-use crate::buckets::check_bucket_name;
+use crate::buckets::{check_bucket_name, of_store};
 use crate::{Error, Result};
 
 const OPTIONS_MAX: usize = 64;
@@ -123,8 +122,7 @@ impl Storage {
         }
         let project = new.project.unwrap_or_else(|| caller.project.clone());
         let documents = BTreeMap::new();
-        let bucket =
-            object_store::NewBucket { name: new.bucket, project, at: self.clock.now(), lock: false, documents };
+        let bucket = NewBucket { name: new.bucket, project, at: self.clock.now(), lock: false, documents };
         let mounting = self.mounting.clone();
         crate::to_the_end(async move {
             let name = bucket.name.clone();
@@ -137,13 +135,13 @@ impl Storage {
     pub async fn unmount(&self, caller: &Principal, bucket: &str) -> Result<()> {
         authorise_operator(caller)?;
         let (mounting, bucket) = (self.mounting.clone(), bucket.to_owned());
-        crate::to_the_end(async move { mounting.unmount(&bucket).await.map_err(|e| store_error(&bucket, e)) }).await
+        crate::to_the_end(async move { mounting.unmount(&bucket).await.map_err(|e| of_store(&bucket, e)) }).await
     }
 
     /// By name; those of all projects.
     pub async fn mounts(&self, caller: &Principal) -> Result<MountList> {
         authorise_operator(caller)?;
-        let buckets = self.objects.buckets(None).await.map_err(|e| store_error("", e))?;
+        let buckets = self.objects.buckets(None).await.map_err(|e| of_store("", e))?;
         let mut mounts: Vec<Mount> = buckets.iter().filter_map(|bucket| shown(&*self.mounting, bucket)).collect();
         mounts.sort_by(|a, b| a.bucket.cmp(&b.bucket));
         Ok(MountList { mounts })
@@ -189,18 +187,6 @@ fn unreadable(bucket: &Bucket, problem: String) -> Mount {
 fn mount_error(bucket: &str, error: MountError) -> Error {
     match error {
         MountError::Invalid(what) => Error::invalid(what),
-        MountError::Store(error) => store_error(bucket, error),
-    }
-}
-
-fn store_error(bucket: &str, error: object_store::Error) -> Error {
-    use object_store::Error as E;
-    match error {
-        E::NoSuchBucket => Error::not_found(format!("there is no bucket '{bucket}'")),
-        E::BucketExists => Error::conflict(format!("there is a bucket '{bucket}' already")),
-        E::BucketState(what) => Error::conflict(what),
-        E::NotSupported(what) => Error::new(ErrorCode::NotImplemented, format!("not implemented: {what}")),
-        E::Store(error) => error.into(),
-        other => Error::conflict(other.to_string()),
+        MountError::Store(error) => of_store(bucket, error),
     }
 }

@@ -146,6 +146,7 @@ async fn old_versions_and_lonely_markers_go() {
                 condition: Precondition::default(),
                 guard,
                 owner: String::new(),
+                expired: false,
             };
             world.store.delete(BUCKET, vec![removal], world.clock.now()).await.expect("delete");
         }

@@ -33,6 +33,40 @@ pub struct StoreStats {
     pub segments_on_disk_bytes: u64,
 }
 
+/// Something that happened to an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BucketEvent {
+    /// Later events have greater numbers; there are gaps.
+    pub number: u64,
+    /// As S3 calls it, such as `s3:ObjectCreated:Put`.
+    pub name: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    pub bucket: String,
+    pub key: String,
+    /// Of buckets that keep versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Of the version that came, changed or went, in bytes.
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Id of the notification that asks for it; none where all events are
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<String>,
+}
+
+/// Events of a bucket, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BucketEventList {
+    pub events: Vec<BucketEvent>,
+    /// What to ask for next, as `after`.
+    pub next: u64,
+    /// Events between these and those asked for before may have been forgotten.
+    pub gap: bool,
+}
+
 /// When long work of the store began, and how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Run {

@@ -3,6 +3,7 @@
 mod attempts;
 mod backups;
 mod blobs;
+mod buckets;
 mod costs;
 mod datasets;
 mod endpoints;
@@ -36,6 +37,7 @@ pub(crate) fn native() -> OpenApiRouter<Arc<Services>> {
         .merge(backups::router())
         .merge(costs::router())
         .merge(store::router())
+        .merge(buckets::router())
         .merge(system::router())
 }
 

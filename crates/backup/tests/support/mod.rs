@@ -113,6 +113,7 @@ impl Cloud {
             condition: Precondition::default(),
             guard: LockGuard { now: Timestamp::now(), bypass: false },
             owner: String::new(),
+            expired: false,
         };
         for done in self.store.delete(BUCKET, vec![removal], Timestamp::now()).await.expect("deleted") {
             done.expect("deleted");

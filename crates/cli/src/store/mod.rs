@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 mod care;
+mod events;
 mod key;
 mod mount;
 mod options;
@@ -34,6 +35,7 @@ pub enum StoreCommand {
     Mount(mount::MountArgs),
     Unmount(mount::UnmountArgs),
     Mounts(mount::MountsArgs),
+    Events(events::EventsArgs),
 }
 
 /// Show how much is stored, and where
@@ -60,6 +62,7 @@ impl StoreCommand {
             Self::Mount(args) => args.run(context),
             Self::Unmount(args) => args.run(context),
             Self::Mounts(args) => args.run(context),
+            Self::Events(args) => args.run(context),
         }
     }
 }

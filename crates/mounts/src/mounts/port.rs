@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muonic_ports::ObjectStore;
 use muonic_ports::object_store::{
-    Abilities, Bucket, BucketChange, ByteStream, CompletedPart, CustomerKey, Deleted, Error, ListQuery, Listing,
-    NewBucket, NewObject, ObjectChange, ObjectVersion, Part, Precondition, Removal, Result, StoreHealth, Target,
-    Upload, UploadListing, UploadQuery, Verify, VersionId,
+    Abilities, Bucket, BucketChange, ByteStream, Changes, CompletedPart, CustomerKey, Deleted, Error, ListQuery,
+    Listing, NewBucket, NewObject, ObjectChange, ObjectVersion, Part, Precondition, Removal, Result, StoreHealth,
+    Target, Upload, UploadListing, UploadQuery, Verify, VersionId,
 };
 use muonic_types::{ProjectId, Timestamp};
 
@@ -197,6 +198,10 @@ impl ObjectStore for Mounts {
 
     async fn parts(&self, object: &ObjectVersion, after: u16, max: u32) -> Result<Vec<Part>> {
         self.place(&object.bucket).await?.store(self).parts(object, after, max).await
+    }
+
+    async fn changes(&self, bucket: &str, after: u64, max: u32, wait: Duration) -> Result<Changes> {
+        self.place(bucket).await?.store(self).changes(bucket, after, max, wait).await
     }
 
     /// Of the embedded store: a mounted one that is down is no reason to take

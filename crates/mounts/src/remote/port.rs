@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muonic_ports::ObjectStore;
 use muonic_ports::object_store::{
-    Abilities, Bucket, BucketChange, ByteStream, CompletedPart, CustomerKey, Deleted, Error, ListQuery, Listing,
-    NewBucket, NewObject, ObjectChange, ObjectVersion, Part, Precondition, Removal, Result, StoreHealth, Target,
-    Upload, UploadListing, UploadQuery, Verify, VersionId,
+    Abilities, Bucket, BucketChange, ByteStream, Changes, CompletedPart, CustomerKey, Deleted, Error, ListQuery,
+    Listing, NewBucket, NewObject, ObjectChange, ObjectVersion, Part, Precondition, Removal, Result, StoreHealth,
+    Target, Upload, UploadListing, UploadQuery, Verify, VersionId,
 };
 use muonic_types::{ProjectId, Timestamp};
 
@@ -23,6 +24,7 @@ impl ObjectStore for Remote {
             multipart: self.backend.multipart.is_some(),
             attributes: false,
             encryption: false,
+            journal: false,
         }
     }
 
@@ -146,6 +148,11 @@ impl ObjectStore for Remote {
     async fn parts(&self, object: &ObjectVersion, _: u16, _: u32) -> Result<Vec<Part>> {
         self.ours(&object.bucket)?;
         Err(Error::NotSupported("the parts of an object in a mounted bucket"))
+    }
+
+    async fn changes(&self, bucket: &str, _: u64, _: u32, _: Duration) -> Result<Changes> {
+        self.ours(bucket)?;
+        Err(Error::NotSupported("events of a mounted bucket"))
     }
 
     /// The store's disk is not ours to measure.

@@ -13,6 +13,7 @@
 //! - Who may do what is not decided here.
 
 mod buckets;
+mod changes;
 mod encryption;
 mod error;
 mod list;
@@ -23,12 +24,14 @@ mod uploads;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muonic_types::{ProjectId, Timestamp};
 
 pub use crate::blob_store::{ByteStream, StoreHealth};
 pub use buckets::{Bucket, BucketChange, NewBucket, Versioning};
+pub use changes::{Change, Changes, Happened, JOURNALED, Origin};
 pub use encryption::{CustomerKey, Encryption, NewEncryption};
 pub use error::{Error, Result};
 pub use list::{After, ListQuery, Listing, UploadListing, UploadQuery};
@@ -50,6 +53,8 @@ pub struct Abilities {
     pub attributes: bool,
     /// Keys of the customer, and keys by name.
     pub encryption: bool,
+    /// Journals of buckets.
+    pub journal: bool,
 }
 
 #[async_trait]
@@ -148,6 +153,11 @@ pub trait ObjectStore: Send + Sync {
     async fn uploads(&self, bucket: &str, query: &UploadQuery) -> Result<UploadListing>;
     /// The parts of a version that was uploaded in parts, by number.
     async fn parts(&self, object: &ObjectVersion, after: u16, max: u32) -> Result<Vec<Part>>;
+
+    /// What happened in a journaled bucket after the change of this number, at
+    /// most `max`; where nothing has, what happens first within `wait`. Changes
+    /// are kept for a week, and 1,000,000 of all buckets together.
+    async fn changes(&self, bucket: &str, after: u64, max: u32, wait: Duration) -> Result<Changes>;
 
     async fn health(&self) -> StoreHealth;
 }

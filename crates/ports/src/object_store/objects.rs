@@ -3,7 +3,7 @@ use std::fmt;
 
 use muonic_types::Timestamp;
 
-use super::{Algorithm, ChecksumType, Encryption, LockGuard, NewEncryption, Retention};
+use super::{Algorithm, ChecksumType, Encryption, LockGuard, NewEncryption, Origin, Retention};
 
 /// The id of a version; opaque but for `null`, the version of a bucket that
 /// keeps none.
@@ -57,6 +57,8 @@ pub struct NewObject {
     pub algorithm: Option<Algorithm>,
     /// For uploads in parts.
     pub checksum_type: Option<ChecksumType>,
+    /// For the bucket's journal; a completed upload has its own.
+    pub origin: Origin,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +127,8 @@ pub struct Removal {
     pub guard: LockGuard,
     /// Owner of the delete marker, if one is set.
     pub owner: String,
+    /// Whether a lifecycle asks for it.
+    pub expired: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use muonic_policy::cors::{Cors, Rule as CorsRule};
 use muonic_policy::lifecycle::{
     And, Expiration, Filter, FilterParts, Lifecycle, NoncurrentExpiration, Rule, Tag as KeptTag,
 };
-use muonic_policy::notification::{Entry, Notifications, Target};
+use muonic_policy::notification::{Entry, Notifications, STREAM, check_destination};
 use muonic_services::Buckets;
 use muonic_services::buckets::Error;
 use muonic_services::buckets::config::Kind;
@@ -218,33 +218,16 @@ pub(super) async fn notification(
         event_bridge_configuration: kept.event_bridge.then(EventBridgeConfiguration::default),
         ..Default::default()
     };
-    for Entry { id, target, events, prefix, suffix } in kept.entries {
-        let events: Vec<Event> = events.into_iter().map(Event::from).collect();
+    for Entry { id, events, prefix, suffix } in kept.entries {
+        let events = events.into_iter().map(Event::from).collect();
         let rules = [("prefix", prefix), ("suffix", suffix)].into_iter().filter(|(_, value)| !value.is_empty());
         let rules =
             rules.map(|(name, value)| FilterRule { name: Some(FilterRuleName::from_static(name)), value: Some(value) });
         let filter_rules = Some(rules.collect::<Vec<_>>()).filter(|rules| !rules.is_empty());
         let filter = filter_rules
             .map(|rules| NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(rules) }) });
-        let id = Some(id);
-        match target {
-            Target::Queue(queue_arn) => output.queue_configurations.get_or_insert_default().push(QueueConfiguration {
-                events,
-                filter,
-                id,
-                queue_arn,
-            }),
-            Target::Topic(topic_arn) => output.topic_configurations.get_or_insert_default().push(TopicConfiguration {
-                events,
-                filter,
-                id,
-                topic_arn,
-            }),
-            Target::Function(lambda_function_arn) => output
-                .lambda_function_configurations
-                .get_or_insert_default()
-                .push(LambdaFunctionConfiguration { events, filter, id, lambda_function_arn }),
-        }
+        let queue = QueueConfiguration { events, filter, id: Some(id), queue_arn: STREAM.to_owned() };
+        output.queue_configurations.get_or_insert_default().push(queue);
     }
     Ok(S3Response::new(output))
 }
@@ -257,31 +240,31 @@ pub(super) async fn set_notification(
     let sent = input.notification_configuration;
     let mut entries = Vec::new();
     for one in sent.queue_configurations.unwrap_or_default() {
-        add(&mut entries, one.id, Target::Queue(one.queue_arn), one.events, one.filter)?;
+        check_destination(&one.queue_arn).map_err(refused)?;
+        add(&mut entries, one.id, one.events, one.filter)?;
     }
-    for one in sent.topic_configurations.unwrap_or_default() {
-        add(&mut entries, one.id, Target::Topic(one.topic_arn), one.events, one.filter)?;
-    }
-    for one in sent.lambda_function_configurations.unwrap_or_default() {
-        add(&mut entries, one.id, Target::Function(one.lambda_function_arn), one.events, one.filter)?;
+    let topics = sent.topic_configurations.unwrap_or_default().into_iter().map(|one| one.topic_arn);
+    let functions = sent.lambda_function_configurations.unwrap_or_default().into_iter();
+    if let Some(arn) = topics.chain(functions.map(|one| one.lambda_function_arn)).next() {
+        check_destination(&arn).map_err(refused)?;
+        return Err(s3_error!(InvalidArgument, "events go to the queue {STREAM}, which is no topic and no function"));
     }
     let kept = Notifications::new(entries, sent.event_bridge_configuration.is_some());
     kept.check().map_err(refused)?;
     let kept = Some(&kept).filter(|kept| !kept.entries.is_empty() || kept.event_bridge);
-    service.set_document(head.call(), &input.bucket, Kind::Notification, kept).await.map_err(answer)?;
+    service.set_notifications(head.call(), &input.bucket, kept).await.map_err(answer)?;
     Ok(S3Response::new(PutBucketNotificationConfigurationOutput::default()))
 }
 
 fn add(
     entries: &mut Vec<Entry>,
     id: Option<String>,
-    target: Target,
     events: Vec<Event>,
     filter: Option<NotificationConfigurationFilter>,
 ) -> S3Result<()> {
     let id = id.unwrap_or_else(|| format!("notification-{}", entries.len() + 1));
     let events = events.into_iter().map(|event| event.as_ref().to_owned()).collect();
-    let mut entry = Entry { id, target, events, prefix: String::new(), suffix: String::new() };
+    let mut entry = Entry { id, events, prefix: String::new(), suffix: String::new() };
     for rule in filter.and_then(|filter| filter.key).and_then(|key| key.filter_rules).unwrap_or_default() {
         let name = rule.name.as_ref().map(|name| name.as_str().to_ascii_lowercase()).unwrap_or_default();
         match name.as_str() {

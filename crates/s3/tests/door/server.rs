@@ -50,7 +50,7 @@ impl Server {
             |name: &str, role| NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project: None };
         let viewer = keys.create(&caller, new("viewer", Role::Viewer)).await.expect("a key");
         let invoker = keys.create(&caller, new("invoker", Role::Invoker)).await.expect("a key");
-        let buckets = Arc::new(Buckets::new(store, clock));
+        let buckets = Arc::new(Buckets::new(store, clock, Arc::default()));
         let door = muonic_s3::service(buckets.clone(), keys);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -9,7 +9,7 @@ use muonic_policy::cors::Cors;
 use muonic_policy::iam::Policy;
 use muonic_policy::ownership::{ObjectOwnership, OwnershipControls};
 use muonic_policy::tags::Of;
-use muonic_ports::object_store::{Bucket, BucketChange, NewEncryption, Retention, RetentionMode};
+use muonic_ports::object_store::{Bucket, BucketChange, JOURNALED, NewEncryption, Retention, RetentionMode};
 use muonic_types::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ impl Kind {
             Self::Lifecycle => "lifecycle",
             Self::Location => "location",
             Self::Lock => "object-lock",
-            Self::Notification => "notification",
+            Self::Notification => JOURNALED,
             Self::Ownership => "ownership",
             Self::Policy => "policy",
             Self::PublicAccessBlock => "public-access-block",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use muonic_ports::object_store::{
-    CustomerKey, Encryption, NewEncryption, ObjectVersion, Part, Precondition, Upload, VersionId, no_check,
+    CustomerKey, Encryption, NewEncryption, ObjectVersion, Origin, Part, Precondition, Upload, VersionId, no_check,
 };
 
 use super::action::Action;
@@ -83,6 +83,7 @@ impl Buckets {
         }
         draft.new.algorithms.extend(draft.new.algorithm);
         let mut new = self.complete(call, &target, key, draft)?;
+        new.origin = Origin::Copy;
         if !replaces_tags {
             new.tags = from.tags.clone();
         }

@@ -1,7 +1,7 @@
 //! What the service of buckets answers when it cannot do what was asked.
 
 use muonic_ports::object_store;
-use muonic_types::Timestamp;
+use muonic_types::{ErrorCode, Timestamp};
 
 use super::config::Kind;
 
@@ -66,5 +66,36 @@ pub enum Error {
 impl From<muonic_ports::Error> for Error {
     fn from(error: muonic_ports::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl Error {
+    /// As the native API answers it, about a bucket.
+    #[must_use]
+    pub fn about(self, bucket: &str) -> crate::Error {
+        let text = self.to_string();
+        match self {
+            Self::Denied(_) => crate::Error::new(ErrorCode::Forbidden, text),
+            Self::Store(error) => of_store(bucket, error),
+            Self::NoDocument(Kind::Notification) => crate::Error::not_found(format!(
+                "nothing that happens in bucket '{bucket}' is told"
+            ))
+            .hint("ask for it with PutBucketNotificationConfiguration: {\"EventBridgeConfiguration\": {}} tells all"),
+            Self::NotImplemented(_) => crate::Error::new(ErrorCode::NotImplemented, text),
+            _ => crate::Error::invalid(text),
+        }
+    }
+}
+
+/// What the store says about a bucket, as the native API answers it.
+pub(crate) fn of_store(bucket: &str, error: object_store::Error) -> crate::Error {
+    use object_store::Error as E;
+    match error {
+        E::NoSuchBucket => crate::Error::not_found(format!("there is no bucket '{bucket}'")),
+        E::BucketExists => crate::Error::conflict(format!("there is a bucket '{bucket}' already")),
+        E::BucketState(what) => crate::Error::conflict(what),
+        E::NotSupported(what) => crate::Error::new(ErrorCode::NotImplemented, format!("not implemented: {what}")),
+        E::Store(error) => error.into(),
+        other => crate::Error::conflict(other.to_string()),
     }
 }

@@ -19,6 +19,7 @@ mod conditions;
 pub mod config;
 mod copy;
 mod error;
+mod events;
 mod listing;
 mod memo;
 mod objects;
@@ -29,12 +30,15 @@ use std::sync::Arc;
 use muonic_ports::object_store::{Bucket, Error as StoreError, ObjectVersion, VersionId};
 use muonic_ports::{Clock, ObjectStore};
 
+use crate::Events;
+
 pub use acl::AclWanted;
 pub use action::Action;
 pub use bucket::NewBucket;
 pub use call::{Call, Caller, Facts, NoFacts, canonical_id};
 pub use conditions::Conditions;
 pub use copy::{Copy, PartCopy, Source};
+pub(crate) use error::of_store;
 pub use error::{Error, Result};
 pub use objects::{Draft, Expiry, Removing, check_customer_key};
 pub use uploads::{Completion, PartUpload};
@@ -47,11 +51,12 @@ pub const PAGE_MAX: u32 = 1000;
 pub struct Buckets {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
+    wakes: Arc<Events>,
 }
 
 impl Buckets {
-    pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, wakes: Arc<Events>) -> Self {
+        Self { store, clock, wakes }
     }
 
     /// The bucket, if the caller may do this in it.

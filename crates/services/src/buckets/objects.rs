@@ -151,7 +151,8 @@ impl Buckets {
             answers.push(checked.err().map(Err));
             if answers.last().is_some_and(Option::is_none) {
                 let Removing { key, version, condition } = removing;
-                allowed.push(Removal { key, version, condition, guard, owner: call.caller.owner() });
+                let owner = call.caller.owner();
+                allowed.push(Removal { key, version, condition, guard, owner, expired: false });
             }
         }
         let mut removed = if allowed.is_empty() {

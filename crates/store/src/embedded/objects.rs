@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muonic_ports::ObjectStore;
@@ -15,7 +16,14 @@ use crate::index::{NewContent, NewPart};
 #[async_trait]
 impl ObjectStore for EmbeddedStore {
     fn abilities(&self, _bucket: &str) -> Abilities {
-        Abilities { versions: true, conditions: true, multipart: true, attributes: true, encryption: true }
+        Abilities {
+            versions: true,
+            conditions: true,
+            multipart: true,
+            attributes: true,
+            encryption: true,
+            journal: true,
+        }
     }
 
     async fn bucket_create(&self, new: NewBucket) -> Result<Bucket> {
@@ -100,7 +108,7 @@ impl ObjectStore for EmbeddedStore {
         change: ObjectChange,
     ) -> Result<ObjectVersion> {
         self.must_be_writable()?;
-        self.index().change(bucket, key, version, change).await
+        self.index().change(bucket, key, version, change, Timestamp::now()).await
     }
 
     async fn list(&self, bucket: &str, query: &ListQuery) -> Result<Listing> {
@@ -166,6 +174,10 @@ impl ObjectStore for EmbeddedStore {
 
     async fn parts(&self, object: &ObjectVersion, after: u16, max: u32) -> Result<Vec<Part>> {
         self.index().parts(object, after, max).await
+    }
+
+    async fn changes(&self, bucket: &str, after: u64, max: u32, wait: Duration) -> Result<Changes> {
+        self.index().changes(bucket, after, max, wait).await
     }
 
     async fn health(&self) -> StoreHealth {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muonic_ports::object_store::Result;
+use muonic_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::EmbeddedStore;
@@ -13,6 +14,10 @@ const GRACE: Duration = Duration::from_secs(60);
 const ROUND: Duration = Duration::from_secs(20);
 /// Between two searches for files that a crash left behind.
 const SWEEP: Duration = Duration::from_secs(24 * 3600);
+/// How long a change in a journaled bucket is kept, and how many in all.
+const JOURNAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const JOURNAL_MOST: u32 = 1_000_000;
+const FORGET: Duration = Duration::from_secs(600);
 
 /// Frees what is no longer needed, scrubs, and ends rotations of keys that
 /// were cut off.
@@ -32,7 +37,8 @@ impl Upkeep {
     pub async fn run(self, stop: CancellationToken) {
         let reclaiming = self.reclaiming();
         let scrubbing = self.scrubbing();
-        stop.run_until_cancelled(async { tokio::join!(self.rotating(), reclaiming, scrubbing) }).await;
+        let forgetting = Box::pin(self.forgetting());
+        stop.run_until_cancelled(async { tokio::join!(self.rotating(), reclaiming, scrubbing, forgetting) }).await;
     }
 
     async fn rotating(&self) {
@@ -77,13 +83,23 @@ impl Upkeep {
         }
     }
 
+    async fn forgetting(&self) {
+        loop {
+            let before = Timestamp::now().checked_sub(JOURNAL_KEPT).unwrap_or(Timestamp::UNIX_EPOCH);
+            if let Err(error) = self.store.index().forget_changes(before, JOURNAL_MOST).await {
+                tracing::warn!(%error, "old changes of journals were not forgotten; next try in {FORGET:?}");
+            }
+            tokio::time::sleep(FORGET).await;
+        }
+    }
+
     async fn scrubbing(&self) {
         loop {
             let last = self.store.scrubbed().run;
             let due = match last.finished_at {
                 None => Duration::from_secs(60),
                 Some(at) => {
-                    let passed = Duration::try_from(muonic_types::Timestamp::now().duration_since(at));
+                    let passed = Duration::try_from(Timestamp::now().duration_since(at));
                     self.scrub_every.saturating_sub(passed.unwrap_or_default()).max(Duration::from_secs(60))
                 }
             };

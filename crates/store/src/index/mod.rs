@@ -22,6 +22,7 @@ mod extents;
 mod failure;
 mod garbage;
 mod guard;
+mod journal;
 mod list;
 mod list_uploads;
 mod objects;
@@ -46,7 +47,7 @@ use std::thread::JoinHandle;
 
 use muonic_ports::Error as Port;
 use muonic_ports::object_store::{Error, Result};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use copied::{StoreCopy, StoredFile};
 #[allow(unused_imports)]
@@ -82,6 +83,7 @@ struct Inner {
     readers: Readers,
     cache: Arc<BucketCache>,
     gate: Arc<Gate>,
+    journal: watch::Receiver<()>,
 }
 
 impl Index {
@@ -127,9 +129,11 @@ impl Index {
         checkpoints: Option<Checkpoints>,
     ) -> Result<Self> {
         let cache = Arc::new(BucketCache::default());
-        let writer = Writer { conn, state, gate: Arc::clone(&gate), cache: Arc::clone(&cache), checkpoints };
+        let (grown, journal) = watch::channel(());
+        let writer =
+            Writer { conn, state, gate: Arc::clone(&gate), cache: Arc::clone(&cache), checkpoints, journal: grown };
         let (queue, thread) = writer::start(writer).map_err(|error| no_thread(&error))?;
-        let inner = Inner { queue: Some(queue), thread: Some(thread), readers, cache, gate };
+        let inner = Inner { queue: Some(queue), thread: Some(thread), readers, cache, gate, journal };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,6 +165,13 @@ impl Index {
 
     fn readers(&self) -> &Readers {
         &self.inner.readers
+    }
+
+    /// Tells when a journal has grown from now on.
+    fn news(&self) -> watch::Receiver<()> {
+        let mut news = self.inner.journal.clone();
+        news.mark_unchanged();
+        news
     }
 
     fn cache(&self) -> &BucketCache {

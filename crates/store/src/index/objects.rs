@@ -3,16 +3,17 @@
 use std::ops::Range;
 
 use muonic_ports::object_store::{
-    Algorithm, ChecksumType, Encryption, Error, EtagMatch, LockGuard, NewObject, ObjectChange, ObjectVersion,
+    Algorithm, ChecksumType, Encryption, Error, EtagMatch, Happened, LockGuard, NewObject, ObjectChange, ObjectVersion,
     Precondition, Result, Sums, Target, VersionId,
 };
-use muonic_types::Digest;
+use muonic_types::{Digest, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::Index;
 use super::extents;
 use super::failure::Failure;
 use super::guard;
+use super::journal::{self, Subject};
 use super::rows::{self, More};
 use super::tx::Tx;
 use super::versions::{self, Facts, Spot};
@@ -85,9 +86,10 @@ impl Index {
         key: &str,
         version: Option<&VersionId>,
         change: ObjectChange,
+        at: Timestamp,
     ) -> Result<ObjectVersion> {
         let (bucket, key, version) = (bucket.to_owned(), key.to_owned(), version.cloned());
-        self.step(move |tx| alter(tx, &bucket, &key, version.as_ref(), &change)).await
+        self.step(move |tx| alter(tx, &bucket, &key, version.as_ref(), &change, at)).await
     }
 }
 
@@ -187,6 +189,7 @@ fn alter(
     key: &str,
     version: Option<&VersionId>,
     change: &ObjectChange,
+    now: Timestamp,
 ) -> Result<ObjectVersion, Failure> {
     let bucket = tx.bucket(name)?;
     let at = (bucket.id, name);
@@ -224,5 +227,15 @@ fn alter(
     )?
     .execute(params![bucket.id, key.as_bytes(), row.age, mode, until, row.object.legal_hold, more.text()])?;
     guard::renew(tx, bucket.id, key.as_bytes(), row.age)?;
+    let happened = match change {
+        ObjectChange::Tags(tags) if tags.is_empty() => Some(Happened::Untagged),
+        ObjectChange::Tags(_) => Some(Happened::Tagged),
+        ObjectChange::Acl(_) => Some(Happened::AclSet),
+        ObjectChange::Retention(..) | ObjectChange::LegalHold(_) => None,
+    };
+    if let Some(happened) = happened {
+        let ObjectVersion { version, size, etag, .. } = &row.object;
+        journal::record(tx, &bucket, happened, Subject { key, version, size: *size, etag }, now)?;
+    }
     Ok(row.object)
 }

@@ -1,10 +1,14 @@
 //! Removing versions and setting delete markers.
 
-use muonic_ports::object_store::{Deleted, Precondition, Removal, Result, VersionId, Versioning};
+use muonic_ports::object_store::{
+    Deleted, Happened, ObjectVersion, Precondition, Removal, Result, VersionId, Versioning,
+};
 use muonic_types::Timestamp;
 
 use super::Index;
 use super::failure::Failure;
+use super::journal::{self, Subject};
+use super::rows::VersionRow;
 use super::tx::{BucketKey, Tx};
 use super::versions::{self, Spot};
 
@@ -43,13 +47,20 @@ fn remove_version(tx: &mut Tx<'_>, spot: Spot<'_>, id: &VersionId, removal: &Rem
     versions::hold(&removal.condition, found.as_ref().map(|row| &row.object))?;
     if let Some(row) = &found {
         removal.guard.may_remove(row.object.retention, row.object.legal_hold)?;
-        versions::remove(tx, spot.bucket.id, spot.key, row)?;
+        remove(tx, spot, row, removal)?;
     }
     Ok(Deleted {
         version: Some(id.clone()),
         delete_marker: found.as_ref().is_some_and(|row| row.object.is_delete_marker),
         found: found.is_some(),
     })
+}
+
+fn remove(tx: &mut Tx<'_>, spot: Spot<'_>, row: &VersionRow, removal: &Removal) -> rusqlite::Result<()> {
+    versions::remove(tx, spot.bucket.id, spot.key, row)?;
+    let ObjectVersion { version, size, etag, .. } = &row.object;
+    let subject = Subject { key: spot.key, version, size: *size, etag };
+    journal::record(tx, &spot.bucket, Happened::Removed { expired: removal.expired }, subject, spot.at)
 }
 
 fn remove_key(tx: &mut Tx<'_>, spot: Spot<'_>, removal: &Removal) -> Result<Deleted, Failure> {
@@ -62,10 +73,10 @@ fn remove_key(tx: &mut Tx<'_>, spot: Spot<'_>, removal: &Removal) -> Result<Dele
     let old = versions::displaced(tx, &spot.bucket, spot.name, spot.key, removal.guard)?;
     if versioning == Versioning::Off {
         if let Some(old) = &old {
-            versions::remove(tx, id, spot.key, old)?;
+            remove(tx, spot, old, removal)?;
         }
         return Ok(Deleted { version: None, delete_marker: false, found });
     }
-    let marker = versions::mark(tx, spot, &removal.owner, old.as_ref())?;
+    let marker = versions::mark(tx, spot, removal, old.as_ref())?;
     Ok(Deleted { version: Some(marker), delete_marker: true, found })
 }

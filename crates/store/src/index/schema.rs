@@ -13,8 +13,11 @@ use super::guard;
 type Rest = fn(&Connection) -> rusqlite::Result<()>;
 
 /// Each brings the schema from its place in the list to the next.
-const MIGRATIONS: &[(&str, Rest)] =
-    &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), guard::fill)];
+const MIGRATIONS: &[(&str, Rest)] = &[
+    (include_str!("schema/0001.sql"), |_| Ok(())),
+    (include_str!("schema/0002.sql"), guard::fill),
+    (include_str!("schema/0003.sql"), |_| Ok(())),
+];
 
 /// KiB of page cache: the writer's, and each reader's.
 const WRITER_CACHE: i64 = 8 << 10;

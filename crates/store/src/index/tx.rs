@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use muonic_ports::object_store::{Error, Versioning};
+use muonic_ports::object_store::{Error, JOURNALED, Versioning};
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::failure::Failure;
@@ -19,6 +20,8 @@ pub(super) struct BucketKey {
     pub(super) id: i64,
     pub(super) versioning: Versioning,
     pub(super) lock: bool,
+    /// Whether what happens in it is kept.
+    pub(super) journaled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +38,16 @@ pub(super) struct State {
     buckets: HashMap<String, BucketKey>,
     changed_buckets: Vec<String>,
     segments: HashMap<u64, SegmentDelta>,
+    journaled: bool,
+}
+
+/// What others are to hear of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Names of the buckets that were changed.
+    pub(super) buckets: Vec<String>,
+    /// Whether a journal has grown.
+    pub(super) journaled: bool,
 }
 
 impl State {
@@ -46,17 +59,17 @@ impl State {
         Ok(Self { sequence, durable_sequence: sequence, ..Self::default() })
     }
 
-    /// Names of the buckets that were changed.
-    pub(super) fn committed(&mut self) -> Vec<String> {
+    pub(super) fn committed(&mut self) -> News {
         self.durable_sequence = self.sequence;
         self.segments.clear();
-        std::mem::take(&mut self.changed_buckets)
+        News { buckets: std::mem::take(&mut self.changed_buckets), journaled: std::mem::take(&mut self.journaled) }
     }
 
     pub(super) fn rolled_back(&mut self) {
         self.buckets.clear();
         self.changed_buckets.clear();
         self.segments.clear();
+        self.journaled = false;
     }
 }
 
@@ -89,9 +102,14 @@ impl<'c> Tx<'c> {
             return Ok(*bucket);
         }
         let bucket = self
-            .sql("SELECT id, versioning, lock FROM buckets WHERE name = ?1")?
-            .query_row([name], |row| {
-                Ok(BucketKey { id: row.get(0)?, versioning: rows::versioning(row.get(1)?), lock: row.get(2)? })
+            .sql("SELECT id, versioning, lock, json_type(documents, '$.' || ?2) FROM buckets WHERE name = ?1")?
+            .query_row([name, JOURNALED], |row| {
+                Ok(BucketKey {
+                    id: row.get(0)?,
+                    versioning: rows::versioning(row.get(1)?),
+                    lock: row.get(2)?,
+                    journaled: row.get_ref(3)? != ValueRef::Null,
+                })
             })
             .optional()?
             .ok_or(Error::NoSuchBucket)?;
@@ -106,6 +124,11 @@ impl<'c> Tx<'c> {
     pub(super) fn bucket_changed(&mut self, name: &str) {
         self.state.buckets.remove(name);
         self.state.changed_buckets.push(name.to_owned());
+    }
+
+    /// Those who wait for changes are to look again.
+    pub(super) fn journaled(&mut self) {
+        self.state.journaled = true;
     }
 
     pub(super) fn segment_gains(&mut self, segment: u64, offset: u64, length: u64) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use data_encoding::{BASE64, HEXLOWER};
 use muonic_ports::Error as Port;
 use muonic_ports::object_store::{
-    Algorithm, ChecksumType, Encryption, Error, NewEncryption, NewObject, ObjectVersion, Part, Result, Sums, Target,
-    Upload,
+    Algorithm, ChecksumType, Encryption, Error, NewEncryption, NewObject, ObjectVersion, Origin, Part, Result, Sums,
+    Target, Upload,
 };
 use muonic_types::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -140,6 +140,7 @@ impl Intent {
     fn object(self, encryption: &Encryption) -> rusqlite::Result<NewObject> {
         let algorithm = |name: &String| name.parse::<Algorithm>().map_err(|()| rows::odd("algorithm"));
         Ok(NewObject {
+            origin: Origin::Upload,
             algorithms: self.algorithms.iter().map(algorithm).collect::<rusqlite::Result<_>>()?,
             algorithm: self.algorithm.as_ref().map(algorithm).transpose()?,
             headers: self.headers,

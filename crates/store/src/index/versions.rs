@@ -2,7 +2,8 @@
 //! removes a version goes through here.
 
 use muonic_ports::object_store::{
-    Encryption, Error, LockGuard, NewObject, ObjectVersion, Precondition, Retention, VersionId, Versioning,
+    Encryption, Error, Happened, LockGuard, NewObject, ObjectVersion, Precondition, Removal, Retention, VersionId,
+    Versioning,
 };
 use muonic_types::Timestamp;
 use rusqlite::types::Null;
@@ -11,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 use super::buckets::state;
 use super::failure::Failure;
 use super::guard;
+use super::journal::{self, Subject};
 use super::rows::{self, More, VersionRow, version_columns};
 use super::tx::{BucketKey, Tx};
 
@@ -184,14 +186,18 @@ pub(super) fn place(
             Some((algorithm, kind, rows::sum_text(bytes, kind, facts.parts)))
         }
     };
+    let version = if nullness == 0 { rows::version_id(age) } else { VersionId::null() };
+    let etag = rows::etag(&facts.md5, facts.parts);
+    let subject = Subject { key: spot.key, version: &version, size: facts.size, etag: &etag };
+    journal::record(tx, &spot.bucket, Happened::Created(new.origin), subject, spot.at)?;
     Ok(ObjectVersion {
         bucket: spot.name.to_owned(),
         key: spot.key.to_owned(),
-        version: if nullness == 0 { rows::version_id(age) } else { VersionId::null() },
+        version,
         latest: true,
         is_delete_marker: false,
         size: facts.size,
-        etag: rows::etag(&facts.md5, facts.parts),
+        etag,
         modified_at: rows::timestamp(rows::micros(spot.at))?,
         headers: more.headers,
         tags: more.tags,
@@ -207,7 +213,7 @@ pub(super) fn place(
 }
 
 /// Sets a delete marker, which takes the place of `old`.
-pub(super) fn mark(tx: &mut Tx<'_>, spot: Spot<'_>, owner: &str, old: Option<&VersionRow>) -> Sql<VersionId> {
+pub(super) fn mark(tx: &mut Tx<'_>, spot: Spot<'_>, removal: &Removal, old: Option<&VersionRow>) -> Sql<VersionId> {
     if let Some(old) = old {
         remove(tx, spot.bucket.id, spot.key, old)?;
     }
@@ -224,7 +230,7 @@ pub(super) fn mark(tx: &mut Tx<'_>, spot: Spot<'_>, owner: &str, old: Option<&Ve
         Vec::new().into(),
         0.into(),
         Null.into(),
-        owner.to_owned().into(),
+        removal.owner.clone().into(),
         Null.into(),
         Null.into(),
         Null.into(),
@@ -232,7 +238,10 @@ pub(super) fn mark(tx: &mut Tx<'_>, spot: Spot<'_>, owner: &str, old: Option<&Ve
         spot.bucket.id.into(),
     ];
     guard::insert(tx, row, None)?;
-    Ok(if nullness == 0 { rows::version_id(age) } else { VersionId::null() })
+    let version = if nullness == 0 { rows::version_id(age) } else { VersionId::null() };
+    let subject = Subject { key: spot.key, version: &version, size: 0, etag: "" };
+    journal::record(tx, &spot.bucket, Happened::Marked { expired: removal.expired }, subject, spot.at)?;
+    Ok(version)
 }
 
 /// Removes a version for good; its content goes with its last name.

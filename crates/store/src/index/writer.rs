@@ -11,7 +11,7 @@ use std::time::Duration;
 use muonic_ports::Error as Port;
 use muonic_ports::object_store::{Error, Result};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::checkpoint::Checkpoints;
 use super::failure::{Failure, Fault, Gate};
@@ -110,6 +110,7 @@ pub(super) struct Writer {
     pub(super) gate: Arc<Gate>,
     pub(super) cache: Arc<BucketCache>,
     pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) journal: watch::Sender<()>,
 }
 
 /// Starts the thread.
@@ -192,7 +193,11 @@ impl Writer {
         let done = self.transaction(conn, steps);
         match done {
             Ok(true) => {
-                self.cache.forget(self.state.committed());
+                let news = self.state.committed();
+                self.cache.forget(news.buckets);
+                if news.journaled {
+                    self.journal.send_replace(());
+                }
                 return Ok(());
             }
             Ok(false) => {}

@@ -1,6 +1,7 @@
 //! What every object store must do, as far as it says that it can. Run it on
 //! a store whose bucket [`BUCKET`] exists, is empty and keeps no versions.
 
+mod journal;
 mod lists;
 mod locks;
 mod objects;
@@ -62,4 +63,5 @@ pub async fn suite_with(store: Arc<dyn ObjectStore>, keys: Keys, gaps: bool) {
 pub async fn buckets(store: Arc<dyn ObjectStore>) {
     versions::all(&*store).await;
     locks::all(&*store).await;
+    journal::all(store).await;
 }

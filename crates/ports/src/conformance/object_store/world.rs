@@ -53,6 +53,7 @@ pub(super) fn removal(key: &str, version: Option<&VersionId>) -> Removal {
         condition: Precondition::default(),
         guard: guard(),
         owner,
+        expired: false,
     }
 }
 

@@ -89,6 +89,7 @@ async fn use_all(root: &Path, ledger: &Ledger, what: &str) {
                 condition: Default::default(),
                 guard: muonic_ports::object_store::LockGuard { now: time(0), bypass: true },
                 owner: String::new(),
+                expired: false,
             };
             no_panic(what, store.delete(&bucket.name, vec![removal], time(0)).await);
         }

@@ -130,6 +130,7 @@ async fn work(store: &EmbeddedStore, keys: &Arc<LocalKeys>, known: &Ledger, op: 
                 condition: Precondition::default(),
                 guard: LockGuard { now: time(*at), bypass: *bypass },
                 owner: "worker".into(),
+                expired: false,
             };
             let answers = store.delete(bucket, removals.iter().map(removal).collect(), time(*at)).await?;
             answers

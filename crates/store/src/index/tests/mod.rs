@@ -1,5 +1,6 @@
 //! The index against what S3 says, and against a naive model.
 
+mod journal;
 mod lists;
 mod lookups;
 mod model;
@@ -69,6 +70,7 @@ fn removal(key: &str, version: Option<&VersionId>) -> Removal {
         condition: Precondition::default(),
         guard: LockGuard { now: at(2), bypass: false },
         owner: "me".into(),
+        expired: false,
     }
 }
 

@@ -86,7 +86,7 @@ async fn attributes_are_given_back() {
     assert_eq!((object.retention, object.legal_hold), (Some(retention), true));
     assert_eq!(index.get("b", "k", Some(&object.version)).unwrap().unwrap(), object);
 
-    let changed = index.change("b", "k", None, ObjectChange::Tags(text(&[("t", "2")]))).await.unwrap();
+    let changed = index.change("b", "k", None, ObjectChange::Tags(text(&[("t", "2")])), at(2)).await.unwrap();
     assert_eq!(changed.tags, text(&[("t", "2")]));
     assert_eq!(changed.headers, object.headers);
     assert_eq!(index.get("b", "k", None).unwrap().unwrap(), changed);
@@ -106,12 +106,12 @@ async fn what_is_locked_stays() {
     let guard = LockGuard { now: at(3), bypass: false };
     let weaker = ObjectChange::Retention(None, guard);
     let id = Some(&object.version);
-    assert!(matches!(index.change("b", "k", id, weaker).await, Err(Error::Retained(_))));
-    index.change("b", "k", id, ObjectChange::LegalHold(true)).await.unwrap();
+    assert!(matches!(index.change("b", "k", id, weaker, at(2)).await, Err(Error::Retained(_))));
+    index.change("b", "k", id, ObjectChange::LegalHold(true), at(2)).await.unwrap();
     remove.guard.bypass = true;
     let answer = index.delete("b", vec![remove.clone()], at(3)).await.unwrap().remove(0);
     assert!(matches!(answer, Err(Error::LegalHold)));
-    index.change("b", "k", id, ObjectChange::LegalHold(false)).await.unwrap();
+    index.change("b", "k", id, ObjectChange::LegalHold(false), at(2)).await.unwrap();
     assert!(index.delete("b", vec![remove], at(3)).await.unwrap().remove(0).unwrap().found);
 
     let suspend = BucketChange::Versioning(Versioning::Suspended);
@@ -124,7 +124,7 @@ async fn locks_need_a_bucket_that_has_them() {
     let new = NewObject { legal_hold: true, ..NewObject::default() };
     assert!(matches!(index.put(target("k"), new, content(b"1")).await, Err(Error::BucketState(_))));
     put(&index, "k", "1").await.unwrap();
-    let change = index.change("b", "k", None, ObjectChange::LegalHold(true)).await;
+    let change = index.change("b", "k", None, ObjectChange::LegalHold(true), at(2)).await;
     assert!(matches!(change, Err(Error::BucketState(_))));
     assert!(matches!(index.bucket_change("b", BucketChange::Lock).await, Err(Error::BucketState(_))));
     let off = BucketChange::Versioning(Versioning::Off);
