@@ -1,8 +1,8 @@
 //! The Open Inference Protocol v2 over HTTP, for one model.
 //!
-//! A request walks: place in the replica → body → checked tensors → slot of
+//! A request walks: place in the replica → body → checked tensors → its turn at
 //! the runtime → answer. Each stage has its own time limit. Work that blocks
-//! runs off the async threads; the slot goes with it, so that a request nobody
+//! runs off the async threads; the place goes with it, so that a request nobody
 //! waits for any more still counts until its run has ended.
 
 use std::convert::Infallible;
@@ -22,13 +22,13 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use muonic_types::ErrorCode;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::batch::{self, Batcher};
 use crate::failure::Failure;
-use crate::limits::{Charged, Held, Limits, Room};
+use crate::limits::{Charged, Held, Limits, Place, Room};
 use crate::metrics::Metrics;
 use crate::oip::{JSON_LENGTH_HEADER, request, response};
-use crate::runtime::{Runtime, Stop};
+use crate::runtime::Runtime;
 use crate::tensor::{Port, Tensor};
 
 /// Bodies up to this size are parsed and written on the async threads.
@@ -36,30 +36,35 @@ const INLINE_BYTES_MAX: usize = 32 << 10;
 /// Of an answer that is handed to its connection at once.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Rows that go together at most.
+const ROWS_MAX: usize = 256;
+
 pub struct Replica {
     pub name: String,
     pub version: String,
     runtime: Arc<dyn Runtime>,
     limits: Limits,
     room: Room,
-    slots: Arc<Semaphore>,
-    metrics: Metrics,
+    batcher: Batcher<Busy>,
+    metrics: Arc<Metrics>,
     stopping: AtomicBool,
 }
 
 impl Replica {
-    pub fn new(name: String, version: String, runtime: Arc<dyn Runtime>, limits: Limits) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(runtime.slots().max(1)));
-        Arc::new(Self {
+    pub fn new(name: String, version: String, runtime: Arc<dyn Runtime>, limits: Limits) -> std::io::Result<Arc<Self>> {
+        let metrics = Arc::new(Metrics::new());
+        let settings = batch::Settings { rows_max: ROWS_MAX, run_time: limits.run_time };
+        let batcher = Batcher::new(Arc::clone(&runtime), settings, metrics.clone())?;
+        Ok(Arc::new(Self {
             name,
             version,
             runtime,
             limits,
             room: Room::new(limits),
-            slots,
-            metrics: Metrics::new(),
+            batcher,
+            metrics,
             stopping: AtomicBool::new(false),
-        })
+        }))
     }
 
     /// Says "not ready" from now on; requests are still answered.
@@ -216,14 +221,10 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Fires when the future that holds it is dropped: at the time limit, or
-/// because the client has gone.
-struct StopOnDrop(Arc<Stop>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.fire();
-    }
+/// What a request takes until its run has ended.
+struct Busy {
+    held: Held,
+    _place: Place,
 }
 
 async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
@@ -245,8 +246,7 @@ async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, bod
         if small { parse(held) } else { blocking(move || parse(held)).await? }
     };
     let (request::Request { id, inputs, outputs: wanted }, held) = parsed?;
-    let slot = turn(replica).await?;
-    let (outputs, held) = run(replica, inputs, (slot, place), held).await?;
+    let (outputs, held) = run(replica, inputs, Busy { held, _place: place }).await?;
     let bytes = response::bytes_max(&outputs, &wanted);
     let mut charged = replica.room.answer(held, bytes)?;
     let written = {
@@ -295,40 +295,27 @@ impl hyper::body::Body for Answer {
     }
 }
 
-async fn turn(replica: &Replica) -> Result<OwnedSemaphorePermit, Failure> {
-    let limit = replica.limits.wait_time;
-    let slot = tokio::time::timeout(limit, Arc::clone(&replica.slots).acquire_owned()).await.map_err(|_| {
+/// Waits for its turn, and for its run. `busy` is let go only when the run has
+/// ended, also where nobody waits for it any more.
+async fn run(replica: &Replica, inputs: Vec<Tensor>, busy: Busy) -> Result<(Vec<Tensor>, Held), Failure> {
+    let Limits { wait_time, run_time, .. } = replica.limits;
+    let turn_by = Instant::now() + wait_time;
+    let mut turn =
+        replica.batcher.submit(batch::Request { inputs, priority: 0, turn_by, answer_by: None, keep: busy })?;
+    tokio::time::timeout_at(turn_by.into(), turn.begun()).await.map_err(|_| {
         Failure::new(
             ErrorCode::TooManyRequests,
-            format!("the model was busy with other requests for {} s; try again later", limit.as_secs_f64()),
+            format!("the model was busy with other requests for {} s; try again later", wait_time.as_secs_f64()),
         )
     })?;
-    slot.map_err(|_| Failure::new(ErrorCode::Unavailable, "the replica is stopping"))
-}
-
-/// `busy` and `held` are let go only when the run has ended, also where nobody
-/// waits for it any more.
-async fn run(
-    replica: &Replica,
-    inputs: Vec<Tensor>,
-    busy: impl Send + 'static,
-    held: Held,
-) -> Result<(Vec<Tensor>, Held), Failure> {
-    let limit = replica.limits.run_time;
-    let stop = Arc::new(Stop::after(limit));
-    let on_drop = StopOnDrop(Arc::clone(&stop));
-    let runtime = Arc::clone(&replica.runtime);
-    let run = blocking(move || {
-        let outputs = runtime.infer(inputs, &stop);
-        drop(busy);
-        outputs.map(|outputs| (outputs, held))
-    });
-    let outputs = tokio::time::timeout(limit, run).await.map_err(|_| {
-        Failure::new(ErrorCode::DeadlineExceeded, format!("the model did not answer within {} s", limit.as_secs_f64()))
+    let answer = tokio::time::timeout(run_time, turn.answer()).await.map_err(|_| {
+        Failure::new(
+            ErrorCode::DeadlineExceeded,
+            format!("the model did not answer within {} s", run_time.as_secs_f64()),
+        )
     })?;
-    // It has run to its end; nothing is left to stop.
-    drop(on_drop);
-    outputs?
+    let (outputs, busy) = answer.ok_or_else(|| Failure::new(ErrorCode::Unavailable, "the replica is stopping"))?;
+    Ok((outputs?, busy.held))
 }
 
 /// The length of the JSON part, and that the body is in a form we read.

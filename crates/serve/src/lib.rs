@@ -9,6 +9,7 @@
 //! It needs nobody while it serves: when the server dies it stays up, and
 //! what it has to tell the server waits until there is one again.
 
+mod batch;
 mod confined;
 mod environment;
 mod failure;

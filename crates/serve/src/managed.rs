@@ -84,7 +84,9 @@ async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
     let Some((spec, runtime)) = prepared else { return Ok(()) };
     let limits = Limits::within(link.launch.resources.memory);
     let listener = listen(folder)?;
-    let replica = Replica::new(spec.endpoint.to_string(), spec.version.to_string(), Arc::clone(&runtime), limits);
+    let (name, version) = (spec.endpoint.to_string(), spec.version.to_string());
+    let replica = Replica::new(name, version, Arc::clone(&runtime), limits)
+        .context("cannot start the threads that run the model")?;
     tracing::info!("serving {}@{} as '{}'", spec.model, spec.version, spec.endpoint);
     let ready = {
         let (link, address) = (link.clone(), format!("unix:{}", folder.file("socket").display()));

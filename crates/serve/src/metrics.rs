@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::batch::Observer;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
     code: u16,
@@ -21,6 +23,19 @@ pub struct Metrics {
     seconds: Histogram,
     /// Requests in the replica now.
     pub in_flight: Gauge,
+    runs: Counter,
+    rows: Counter,
+    queue_seconds: Histogram,
+    run_seconds: Histogram,
+}
+
+impl Observer for Metrics {
+    fn ran(&self, rows: usize, waited: &[Duration], took: Duration) {
+        self.runs.inc();
+        self.rows.inc_by(rows as u64);
+        waited.iter().for_each(|waited| self.queue_seconds.observe(waited.as_secs_f64()));
+        self.run_seconds.observe(took.as_secs_f64());
+    }
 }
 
 impl Metrics {
@@ -43,7 +58,20 @@ impl Metrics {
             seconds.clone(),
         );
         registry.register("muonic_replica_in_flight", "Inference requests in the replica now", in_flight.clone());
-        Self { registry, requests, failures, seconds, in_flight }
+        let runs = Counter::default();
+        let rows = Counter::default();
+        // 1 µs to about 100 s.
+        let of_stage = || Histogram::new(exponential_buckets(1e-6, 2.0, 28));
+        let (queue_seconds, run_seconds) = (of_stage(), of_stage());
+        registry.register("muonic_replica_runs", "Runs of the model; one may serve several requests", runs.clone());
+        registry.register("muonic_replica_rows", "Rows that the model has run", rows.clone());
+        registry.register(
+            "muonic_replica_queue_duration_seconds",
+            "From a request's tensors being there to its run",
+            queue_seconds.clone(),
+        );
+        registry.register("muonic_replica_run_duration_seconds", "Of each run of the model", run_seconds.clone());
+        Self { registry, requests, failures, seconds, in_flight, runs, rows, queue_seconds, run_seconds }
     }
 
     pub fn answered(&self, code: u16, took: Duration) {

@@ -36,7 +36,7 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
             loaded = tokio::task::spawn_blocking(move || load(&path, &options)) => loaded.context("loading the model panicked")??,
             () = terminated.wait() => return Ok(()),
         };
-        let replica = Replica::new(name.clone(), "1".into(), runtime.clone(), limits);
+        let replica = Replica::new(name.clone(), "1".into(), runtime.clone(), limits).context("cannot start the threads that run the model")?;
         let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}");
         let stopping = replica.clone();
         let stop = async move {

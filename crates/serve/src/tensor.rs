@@ -137,6 +137,11 @@ impl Packer {
         Ok(())
     }
 
+    pub fn append(&mut self, texts: &Texts) {
+        self.packed.extend_from_slice(&texts.packed);
+        self.count += texts.count;
+    }
+
     pub fn finish(self) -> Texts {
         Texts { packed: self.packed.into(), count: self.count }
     }

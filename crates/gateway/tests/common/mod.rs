@@ -145,7 +145,7 @@ impl RealReplica {
         };
         let runtime = muonic_serve::load(&model, &options).unwrap();
         let limits = muonic_serve::Limits::default();
-        let replica = muonic_serve::Replica::new("e".into(), revision.to_string(), runtime, limits);
+        let replica = muonic_serve::Replica::new("e".into(), revision.to_string(), runtime, limits).unwrap();
         let path = folder.join(format!("{revision}.{number}")).join("socket");
         let listener = muonic_serve::Listener::Unix(listen(&path));
         let (stop, stopped) = tokio::sync::oneshot::channel();

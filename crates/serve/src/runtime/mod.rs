@@ -32,6 +32,12 @@ pub trait Runtime: Send + Sync {
     /// Requests it runs at once; more would only wait for each other.
     fn slots(&self) -> usize;
 
+    /// Whether the first dimension of all inputs and outputs may have any size,
+    /// so that it may count rows which could go together.
+    fn batches(&self) -> bool {
+        false
+    }
+
     /// The error is a sentence: why it cannot run requests now.
     fn ready(&self) -> Result<(), String>;
 

@@ -272,6 +272,11 @@ impl Runtime for Onnx {
         1
     }
 
+    fn batches(&self) -> bool {
+        let mut ports = self.inputs.iter().chain(&self.outputs);
+        !self.inputs.is_empty() && ports.all(|port| port.shape.first() == Some(&-1))
+    }
+
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }

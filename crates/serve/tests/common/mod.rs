@@ -46,7 +46,7 @@ pub fn options(cache: &Path) -> LoadOptions {
 
 pub fn serve_path(path: &Path, limits: Limits) -> anyhow::Result<Router> {
     let runtime = load(path, &options(Path::new(env!("CARGO_TARGET_TMPDIR"))))?;
-    Ok(router(Replica::new("m".into(), "7".into(), Arc::clone(&runtime), limits)))
+    Ok(router(Replica::new("m".into(), "7".into(), Arc::clone(&runtime), limits).unwrap()))
 }
 
 pub fn serve_model(name: &str) -> Router {
