@@ -11,9 +11,9 @@
 
 mod batch;
 mod confined;
+mod doors;
 mod environment;
 mod failure;
-mod http;
 mod limits;
 mod link;
 mod listen;
@@ -22,6 +22,7 @@ mod managed;
 mod metrics;
 mod model;
 mod oip;
+mod replica;
 mod runtime;
 mod standalone;
 mod tensor;
@@ -38,10 +39,11 @@ use crate::runtime::Runtime;
 use crate::runtime::handler::{Handler, Settings};
 use crate::runtime::onnx::Onnx;
 
+pub use doors::router;
 pub use failure::Failure;
-pub use http::{Replica, router};
 pub use limits::Limits;
 pub use listen::{Listener, serve};
+pub use replica::Replica;
 pub use runtime::onnx::find_library;
 
 /// What was named to be served cannot be.

@@ -151,15 +151,20 @@ fn prove<K>(shared: &Shared<K>, batch: Vec<Waiting<K>>) {
     let mut seen: Vec<_> = batch.into_iter().filter_map(|waiting| alone(shared, waiting)).collect();
     let Some((first, expected)) = seen.pop() else { return };
     let stop = || Arc::new(Stop::after(shared.settings.run_time));
-    let other = seen.pop().filter(|(inputs, _)| *inputs != first).or_else(|| {
-        let made_up = trust::reversed(&first);
-        let is_other = made_up != first;
-        let outputs = if is_other { infer(shared, made_up.clone(), &stop()).ok() } else { None };
-        outputs.map(|outputs| (made_up, outputs))
-    });
-    let Some((second, expected_too)) = other else {
-        shared.lock().trust.proves_nothing();
-        return;
+    let (second, expected_too) = match seen.pop().filter(|(inputs, _)| *inputs != first) {
+        Some(other) => other,
+        None => {
+            let made_up = trust::reversed(&first);
+            if made_up == first {
+                // Alike rows tell nothing; another time.
+                return;
+            }
+            let Ok(outputs) = infer(shared, made_up.clone(), &stop()) else {
+                shared.lock().trust.proves_nothing();
+                return;
+            };
+            (made_up, outputs)
+        }
     };
     let both = infer(shared, join::join(&[&first, &second]), &stop());
     let both = both.map(|outputs| join::split(&outputs, &[1, 1]));

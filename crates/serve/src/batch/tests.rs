@@ -114,17 +114,25 @@ async fn load(batcher: &Arc<Batcher<()>>, of: fn(&[f32]) -> Vec<f32>, rounds: us
 async fn requests_under_load_go_together_and_get_their_own_answers() {
     let model = model(DOUBLE, Duration::from_micros(300));
     let batcher = batcher(&model);
-    load(&batcher, DOUBLE, 60).await;
-    let runs = model.runs.lock().unwrap();
-    assert!(runs.iter().any(|run| run.len() > 4), "{} runs", runs.len());
+    // How many wait at once is up to the machine's own scheduler.
+    let is_seen = || model.runs.lock().unwrap().iter().any(|run| run.len() > 4);
+    for _ in 0..100 {
+        load(&batcher, DOUBLE, 20).await;
+        if is_seen() {
+            return;
+        }
+    }
+    panic!("{} runs, and none of more than 4 rows", model.runs.lock().unwrap().len());
 }
 
 #[tokio::test]
 async fn a_model_that_mixes_rows_is_run_one_by_one() {
     let model = model(MINUS_MEAN, Duration::from_micros(300));
     let batcher = batcher(&model);
-    load(&batcher, MINUS_MEAN, 30).await;
-    assert!(batcher.shared.lock().trust.refuted());
+    while !batcher.shared.lock().trust.refuted() {
+        load(&batcher, MINUS_MEAN, 10).await;
+    }
+    load(&batcher, MINUS_MEAN, 10).await;
 }
 
 #[tokio::test]
@@ -214,8 +222,9 @@ async fn what_would_be_late_is_refused_at_once() {
 async fn one_bad_request_harms_no_other() {
     let model = model(DOUBLE, Duration::from_micros(500));
     let batcher = batcher(&model);
-    load(&batcher, DOUBLE, 30).await;
-    assert!(batcher.shared.lock().trust.is_proven());
+    while !batcher.shared.lock().trust.is_proven() {
+        load(&batcher, DOUBLE, 10).await;
+    }
     let asked: Vec<_> =
         [1.0, -1.0, 2.0, 3.0].map(|value| batcher.submit(request(&[value])).unwrap()).into_iter().collect();
     let mut answers = Vec::new();

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use muonic_types::{ErrorCode, Object};
@@ -18,6 +19,8 @@ use crate::tensor::{Data, DataType, Port, Tensor, Texts, elements};
 
 /// Most inputs or outputs in one request.
 const PORTS_MAX: usize = 1024;
+/// Of requests that do not say.
+pub const PRIORITY_DEFAULT: u32 = 1 << 16;
 /// Most dimensions of a tensor.
 const RANK_MAX: usize = 32;
 /// Longest `parameters` that is read.
@@ -28,6 +31,11 @@ const NAME_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Request {
     pub id: Option<String>,
+    /// Smaller numbers go first. Triton's parameter, in which 0 is what most
+    /// requests have and 1 goes first.
+    pub priority: u32,
+    /// Triton's parameter, in microseconds; 0 for none.
+    pub timeout: Option<Duration>,
     pub inputs: Vec<Tensor>,
     pub outputs: Wanted,
 }
@@ -85,6 +93,9 @@ struct Parameters {
     binary_data_size: Option<usize>,
     binary_data: Option<bool>,
     binary_data_output: Option<bool>,
+    priority: Option<u32>,
+    timeout: Option<u64>,
+    sequence_id: Option<serde_json::Value>,
     classification: Option<serde_json::Value>,
     shared_memory_region: Option<serde_json::Value>,
 }
@@ -117,6 +128,9 @@ pub fn read(
     let Object(raw): Object<RawRequest<'_>> = serde_json::from_slice(&json)
         .map_err(|e| Failure::bad(format!("the body is not an inference request: {e}")))?;
     let parameters = parameters(raw.parameters, "the request")?;
+    if parameters.sequence_id.is_some_and(|id| id != 0 && id != "") {
+        return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: sequences of requests (sequence_id)"));
+    }
     let mut names = HashSet::new();
     let mut tensors = Vec::with_capacity(raw.inputs.len());
     for Object(input) in raw.inputs {
@@ -139,7 +153,9 @@ pub fn read(
     }
     let outputs = wanted(raw.outputs, parameters.binary_data_output.unwrap_or(false), outputs)?;
     let id = raw.id.filter(|id| id.get() != "null").map(|id| text(id, "the id")).transpose()?;
-    Ok(Request { id, inputs: tensors, outputs })
+    let priority = parameters.priority.filter(|p| *p > 0).unwrap_or(PRIORITY_DEFAULT);
+    let timeout = parameters.timeout.filter(|micros| *micros > 0).map(Duration::from_micros);
+    Ok(Request { id, priority, timeout, inputs: tensors, outputs })
 }
 
 /// A short text.

@@ -16,6 +16,12 @@ pub struct Body {
     pub json_length: Option<usize>,
 }
 
+impl AsRef<Bytes> for Body {
+    fn as_ref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
 /// The bytes that the outputs and the answer with those that are wanted take,
 /// at most, but for names.
 pub fn bytes_max(tensors: &[Tensor], wanted: &Wanted) -> usize {

@@ -1,0 +1,221 @@
+//! The Open Inference Protocol v2 over HTTP, for one model.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, header};
+use muonic_types::ErrorCode;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::oip::{JSON_LENGTH_HEADER, request, response};
+use crate::replica::{Asked, Form, Replica};
+use crate::tensor::{Port, Tensor};
+
+#[derive(serde::Deserialize)]
+struct ModelPath {
+    model: String,
+    version: Option<String>,
+}
+
+/// That a request means the model that is here.
+fn check(replica: &Replica, at: &ModelPath) -> Result<(), Failure> {
+    if at.model != replica.name {
+        return Err(Failure::new(
+            ErrorCode::NotFound,
+            format!("there is no model '{}' here; there is '{}'", clip(&at.model), replica.name),
+        ));
+    }
+    match &at.version {
+        Some(v) if *v != replica.version => Err(Failure::new(
+            ErrorCode::NotFound,
+            format!("there is no version '{}' of '{}' here; there is {}", clip(v), replica.name, replica.version),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub fn router(replica: Arc<Replica>) -> Router {
+    let mut router = Router::new()
+        .route("/v2", get(server))
+        .route("/v2/", get(server))
+        .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
+        .route("/v2/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v2/repository/{*rest}", any(async || missing("the model repository extension")))
+        .route("/v2/models/stats", any(async || missing("the statistics extension")));
+    for base in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        router = router
+            .route(base, get(model))
+            .route(&format!("{base}/ready"), get(model_ready))
+            .route(&format!("{base}/infer"), post(infer))
+            .route(&format!("{base}/config"), any(async || missing("the model configuration extension")))
+            .route(&format!("{base}/stats"), any(async || missing("the statistics extension")))
+            .route(&format!("{base}/generate"), any(async || missing("the generate extension")))
+            .route(&format!("{base}/generate_stream"), any(async || missing("the generate extension")));
+    }
+    router
+        .fallback(async |request: Request<Body>| {
+            Failure::new(
+                ErrorCode::NotFound,
+                format!(
+                    "there is nothing at {}; the Open Inference Protocol begins at /v2",
+                    clip(request.uri().path())
+                ),
+            )
+        })
+        .method_not_allowed_fallback(async |request: Request<Body>| {
+            Failure::new(
+                ErrorCode::MethodNotAllowed,
+                format!("{} does not take {}", clip(request.uri().path()), request.method()),
+            )
+        })
+        .with_state(replica)
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::new(ErrorCode::NotImplemented, format!("not implemented: {what}"))
+}
+
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(200)]
+}
+
+async fn server() -> impl IntoResponse {
+    axum::Json(json!({
+        "name": "muonic",
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": ["binary_tensor_data"],
+    }))
+}
+
+async fn ready(State(replica): State<Arc<Replica>>) -> Result<impl IntoResponse, Failure> {
+    replica.ready()?;
+    Ok(axum::Json(json!({ "ready": true })))
+}
+
+async fn model_ready(
+    State(replica): State<Arc<Replica>>,
+    Path(at): Path<ModelPath>,
+) -> Result<impl IntoResponse, Failure> {
+    check(&replica, &at)?;
+    replica.ready()?;
+    Ok(axum::Json(json!({ "name": replica.name, "ready": true })))
+}
+
+async fn model(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -> Result<impl IntoResponse, Failure> {
+    check(&replica, &at)?;
+    let ports = |ports: Option<&[Port]>| {
+        ports
+            .unwrap_or(&[])
+            .iter()
+            .map(|p| json!({ "name": p.name, "datatype": p.datatype.name(), "shape": p.shape }))
+            .collect::<Vec<_>>()
+    };
+    Ok(axum::Json(json!({
+        "name": replica.name,
+        "versions": [replica.version],
+        "platform": replica.runtime.platform(),
+        "inputs": ports(replica.runtime.inputs()),
+        "outputs": ports(replica.runtime.outputs()),
+    })))
+}
+
+async fn metrics(State(replica): State<Arc<Replica>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], replica.metrics.text())
+}
+
+async fn infer(
+    State(replica): State<Arc<Replica>>,
+    Path(at): Path<ModelPath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let began = Instant::now();
+    let counted = InFlight::new(&replica);
+    let answer = answer(&replica, &at, &headers, body).await.unwrap_or_else(IntoResponse::into_response);
+    replica.metrics.answered(answer.status().as_u16(), began.elapsed());
+    drop(counted);
+    answer
+}
+
+struct InFlight<'r>(&'r Replica);
+
+impl<'r> InFlight<'r> {
+    fn new(replica: &'r Replica) -> Self {
+        replica.metrics.in_flight.inc();
+        Self(replica)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
+    check(replica, at)?;
+    let answer = replica.exchange(headers, body, Protocol { json_length: json_length(headers)? }).await?;
+    let json_length = answer.written.json_length;
+    let mut response = Response::new(answer.into_body());
+    let media_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if let Some(length) = json_length {
+        response.headers_mut().insert(JSON_LENGTH_HEADER, HeaderValue::from(length));
+    }
+    Ok(response)
+}
+
+/// The protocol's requests and answers, with binary tensors where they are asked for.
+struct Protocol {
+    /// Of the JSON that binary tensors follow.
+    json_length: Option<usize>,
+}
+
+struct Plan {
+    id: Option<String>,
+    outputs: request::Wanted,
+}
+
+impl Form for Protocol {
+    type Plan = Plan;
+    type Written = response::Body;
+
+    fn read(
+        &self,
+        replica: &Replica,
+        body: &Bytes,
+        charge: &mut dyn FnMut(usize) -> Result<(), Failure>,
+    ) -> Result<Asked<Plan>, Failure> {
+        let runtime = &replica.runtime;
+        let cost = |datatype| runtime.element_cost(datatype);
+        let request::Request { id, priority, timeout, inputs, outputs } =
+            request::read(body, self.json_length, runtime.inputs(), runtime.outputs(), cost, charge)?;
+        Ok(Asked { inputs, priority, timeout, plan: Plan { id, outputs } })
+    }
+
+    fn bytes_max(&self, outputs: &[Tensor], plan: &Plan) -> usize {
+        response::bytes_max(outputs, &plan.outputs)
+    }
+
+    fn write(&self, replica: &Replica, outputs: Vec<Tensor>, plan: Plan) -> Result<response::Body, Failure> {
+        response::write(&replica.name, &replica.version, plan.id.as_deref(), outputs, &plan.outputs)
+    }
+}
+
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
+    headers
+        .get(JSON_LENGTH_HEADER)
+        .map(|v| {
+            let length = v.to_str().ok().and_then(|v| v.parse().ok());
+            length.ok_or_else(|| Failure::bad("the header Inference-Header-Content-Length is not a number"))
+        })
+        .transpose()
+}
