@@ -2,13 +2,59 @@
 //! more.
 
 mod protocol;
+mod sagemaker;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request, header};
+use muonic_types::ErrorCode;
 
+use crate::failure::Failure;
 use crate::replica::Replica;
 
 pub fn router(replica: Arc<Replica>) -> Router {
-    protocol::router(replica)
+    protocol::router()
+        .merge(sagemaker::router())
+        .fallback(async |request: Request<Body>| {
+            Failure::new(
+                ErrorCode::NotFound,
+                format!(
+                    "there is nothing at {}; the Open Inference Protocol begins at /v2, SageMaker's contract is /ping and /invocations",
+                    clip(request.uri().path())
+                ),
+            )
+        })
+        .method_not_allowed_fallback(async |request: Request<Body>| {
+            Failure::new(
+                ErrorCode::MethodNotAllowed,
+                format!("{} does not take {}", clip(request.uri().path()), request.method()),
+            )
+        })
+        .with_state(replica)
+}
+
+struct InFlight<'r>(&'r Replica);
+
+impl<'r> InFlight<'r> {
+    fn new(replica: &'r Replica) -> Self {
+        replica.metrics.in_flight.inc();
+        Self(replica)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(200)]
+}
+
+/// In lower case; empty where there is none.
+fn content_type(headers: &HeaderMap) -> String {
+    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase()
 }

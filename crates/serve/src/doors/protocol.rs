@@ -9,10 +9,11 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, header};
 use muonic_types::ErrorCode;
 use serde_json::json;
 
+use super::{InFlight, clip};
 use crate::failure::Failure;
 use crate::oip::{JSON_LENGTH_HEADER, request, response};
 use crate::replica::{Asked, Form, Replica};
@@ -41,7 +42,7 @@ fn check(replica: &Replica, at: &ModelPath) -> Result<(), Failure> {
     }
 }
 
-pub fn router(replica: Arc<Replica>) -> Router {
+pub(super) fn router() -> Router<Arc<Replica>> {
     let mut router = Router::new()
         .route("/v2", get(server))
         .route("/v2/", get(server))
@@ -61,30 +62,10 @@ pub fn router(replica: Arc<Replica>) -> Router {
             .route(&format!("{base}/generate_stream"), any(async || missing("the generate extension")));
     }
     router
-        .fallback(async |request: Request<Body>| {
-            Failure::new(
-                ErrorCode::NotFound,
-                format!(
-                    "there is nothing at {}; the Open Inference Protocol begins at /v2",
-                    clip(request.uri().path())
-                ),
-            )
-        })
-        .method_not_allowed_fallback(async |request: Request<Body>| {
-            Failure::new(
-                ErrorCode::MethodNotAllowed,
-                format!("{} does not take {}", clip(request.uri().path()), request.method()),
-            )
-        })
-        .with_state(replica)
 }
 
 fn missing(what: &str) -> Failure {
     Failure::new(ErrorCode::NotImplemented, format!("not implemented: {what}"))
-}
-
-fn clip(text: &str) -> &str {
-    &text[..text.floor_char_boundary(200)]
 }
 
 async fn server() -> impl IntoResponse {
@@ -145,24 +126,18 @@ async fn infer(
     answer
 }
 
-struct InFlight<'r>(&'r Replica);
-
-impl<'r> InFlight<'r> {
-    fn new(replica: &'r Replica) -> Self {
-        replica.metrics.in_flight.inc();
-        Self(replica)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.in_flight.dec();
-    }
-}
-
 async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     check(replica, at)?;
-    let answer = replica.exchange(headers, body, Protocol { json_length: json_length(headers)? }).await?;
+    exchange(replica, headers, body, Protocol { json_length: json_length(headers)? }).await
+}
+
+pub(super) async fn exchange(
+    replica: &Arc<Replica>,
+    headers: &HeaderMap,
+    body: Body,
+    form: Protocol,
+) -> Result<Response, Failure> {
+    let answer = replica.exchange(headers, body, form).await?;
     let json_length = answer.written.json_length;
     let mut response = Response::new(answer.into_body());
     let media_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
@@ -174,12 +149,12 @@ async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, bod
 }
 
 /// The protocol's requests and answers, with binary tensors where they are asked for.
-struct Protocol {
+pub(super) struct Protocol {
     /// Of the JSON that binary tensors follow.
-    json_length: Option<usize>,
+    pub(super) json_length: Option<usize>,
 }
 
-struct Plan {
+pub(super) struct Plan {
     id: Option<String>,
     outputs: request::Wanted,
 }

@@ -144,20 +144,31 @@ fn size(data: &Data) -> usize {
     packed(data).len()
 }
 
-fn put(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
+pub fn put(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
     serde_json::to_writer(out, value)
         .map_err(|e| Failure::new(ErrorCode::Internal, format!("the answer cannot be written: {e}")))
 }
 
 fn put_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {
+    let mut is_first = true;
+    elements(tensor, |element| {
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        out.extend_from_slice(element);
+    })
+}
+
+/// Each element in row order, as JSON.
+pub fn elements(tensor: &Tensor, mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
+    let mut written = Vec::with_capacity(32);
     macro_rules! numbers {
         ($bytes:expr, $t:ty, $map:expr) => {{
             let (chunks, _) = $bytes.as_chunks::<{ size_of::<$t>() }>();
-            for (at, chunk) in chunks.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                put(out, &$map(<$t>::from_le_bytes(*chunk)))?;
+            for chunk in chunks {
+                written.clear();
+                put(&mut written, &$map(<$t>::from_le_bytes(*chunk)))?;
+                each(&written);
             }
         }};
     }
@@ -176,10 +187,7 @@ fn put_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {
         (Data::Raw(b), DataType::F64) => numbers!(b, f64, |v| v),
         (Data::Raw(_), DataType::Text) => {}
         (Data::Text(items), _) => {
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
+            for item in items.iter() {
                 let text = std::str::from_utf8(item).map_err(|_| {
                     Failure::new(
                         ErrorCode::InvalidInput,
@@ -189,7 +197,9 @@ fn put_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), Failure> {
                         ),
                     )
                 })?;
-                put(out, &text)?;
+                written.clear();
+                put(&mut written, &text)?;
+                each(&written);
             }
         }
     }
