@@ -25,6 +25,7 @@ mod oip;
 mod replica;
 mod runtime;
 mod standalone;
+mod statistics;
 mod tensor;
 
 use std::net::IpAddr;

@@ -10,6 +10,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::batch::Observer;
+use crate::statistics::Statistics;
+
+/// What ends the text.
+const END: &str = "# EOF\n";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
@@ -27,10 +31,12 @@ pub struct Metrics {
     rows: Counter,
     queue_seconds: Histogram,
     run_seconds: Histogram,
+    pub statistics: Statistics,
 }
 
 impl Observer for Metrics {
     fn ran(&self, rows: usize, waited: &[Duration], took: Duration) {
+        self.statistics.ran(rows, waited, took);
         self.runs.inc();
         self.rows.inc_by(rows as u64);
         waited.iter().for_each(|waited| self.queue_seconds.observe(waited.as_secs_f64()));
@@ -71,21 +77,35 @@ impl Metrics {
             queue_seconds.clone(),
         );
         registry.register("muonic_replica_run_duration_seconds", "Of each run of the model", run_seconds.clone());
-        Self { registry, requests, failures, seconds, in_flight, runs, rows, queue_seconds, run_seconds }
+        Self {
+            registry,
+            requests,
+            failures,
+            seconds,
+            in_flight,
+            runs,
+            rows,
+            queue_seconds,
+            run_seconds,
+            statistics: Statistics::default(),
+        }
     }
 
     pub fn answered(&self, code: u16, took: Duration) {
         self.requests.inc();
+        self.statistics.answered(code < 400, took);
         if code >= 400 {
             self.failures.get_or_create(&Code { code }).inc();
         }
         self.seconds.observe(took.as_secs_f64());
     }
 
-    pub fn text(&self) -> String {
+    pub fn text(&self, model: &str, version: &str) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let end = text.len() - text.strip_suffix(END).map_or(0, |_| END.len());
+        text.insert_str(end, &self.statistics.metrics(model, version));
         text
     }
 }

@@ -31,7 +31,7 @@ const INLINE_BYTES_MAX: usize = 32 << 10;
 /// Of an answer that is handed to its connection at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Rows that go together at most.
-const ROWS_MAX: usize = 256;
+pub(crate) const ROWS_MAX: usize = 256;
 
 pub struct Replica {
     pub name: String,

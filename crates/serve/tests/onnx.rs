@@ -61,14 +61,34 @@ async fn says_what_it_is() {
         assert!(answer.error().starts_with("there is no"), "{path}: {}", answer.error());
     }
     assert_eq!(get(&m, "/v2/models/m/infer").await.status, 405);
-    for path in ["/v2/models/m/config", "/v2/repository/index", "/v2/models/m/stats"] {
-        let answer = get(&m, path).await;
+    let post = |path: &str| Request::post(path).body(Body::from("{}")).unwrap();
+    for path in ["/v2/repository/models/m/unload", "/v2/models/m/generate", "/v2/systemsharedmemory/region/a/register"]
+    {
+        let answer = send(&m, post(path)).await;
         assert_eq!(answer.status, 501, "{path}");
         assert!(answer.error().starts_with("not implemented: "));
     }
     infer(&m, &x(json!([1, 3]), json!([0, 0, 0]))).await;
     infer(&m, &x(json!([1, 3]), json!([0]))).await;
+    assert_eq!(
+        send(&m, post("/v2/repository/index")).await.json(),
+        json!([{ "name": "m", "version": "7", "state": "READY", "reason": "" }])
+    );
+    let config = get(&m, "/v2/models/m/config").await.json();
+    assert_eq!(config["input"], json!([{ "name": "x", "data_type": "TYPE_FP32", "dims": [3] }]));
+    for path in ["/v2/models/stats", "/v2/models/m/stats", "/v2/models/m/versions/7/stats"] {
+        let statistics = &get(&m, path).await.json()["model_stats"][0];
+        assert_eq!((&statistics["inference_count"], &statistics["execution_count"]), (&json!(1), &json!(1)));
+        let of = &statistics["inference_stats"];
+        assert_eq!(
+            (&of["success"]["count"], &of["fail"]["count"], &of["queue"]["count"]),
+            (&json!(1), &json!(1), &json!(1))
+        );
+        assert_eq!(statistics["batch_stats"][0]["batch_size"], 1);
+    }
     let metrics = String::from_utf8(get(&m, "/metrics").await.bytes.to_vec()).unwrap();
+    assert!(metrics.contains("nv_inference_request_success{model=\"m\",version=\"7\"} 1\n"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     assert!(metrics.contains("muonic_replica_requests_total 2\n"), "{metrics}");
     assert!(metrics.contains("muonic_replica_failures_total{code=\"400\"} 1\n"), "{metrics}");
     assert!(metrics.contains("muonic_replica_in_flight 0\n"), "{metrics}");

@@ -16,8 +16,8 @@ use serde_json::json;
 use super::{InFlight, clip};
 use crate::failure::Failure;
 use crate::oip::{JSON_LENGTH_HEADER, request, response};
-use crate::replica::{Asked, Form, Replica};
-use crate::tensor::{Port, Tensor};
+use crate::replica::{Asked, Form, ROWS_MAX, Replica};
+use crate::tensor::{DataType, Port, Tensor};
 
 #[derive(serde::Deserialize)]
 struct ModelPath {
@@ -49,15 +49,20 @@ pub(super) fn router() -> Router<Arc<Replica>> {
         .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
         .route("/v2/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/v2/repository/{*rest}", any(async || missing("the model repository extension")))
-        .route("/v2/models/stats", any(async || missing("the statistics extension")));
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/{*rest}", any(async || missing(LOADING)))
+        .route("/v2/models/stats", get(all_statistics))
+        .route("/v2/systemsharedmemory/{*rest}", any(async || missing("shared memory tensors")))
+        .route("/v2/cudasharedmemory/{*rest}", any(async || missing("shared memory tensors")))
+        .route("/v2/trace/{*rest}", any(async || missing("the trace extension")))
+        .route("/v2/logging", any(async || missing("the logging extension")));
     for base in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
         router = router
             .route(base, get(model))
             .route(&format!("{base}/ready"), get(model_ready))
             .route(&format!("{base}/infer"), post(infer))
-            .route(&format!("{base}/config"), any(async || missing("the model configuration extension")))
-            .route(&format!("{base}/stats"), any(async || missing("the statistics extension")))
+            .route(&format!("{base}/config"), get(config))
+            .route(&format!("{base}/stats"), get(statistics))
             .route(&format!("{base}/generate"), any(async || missing("the generate extension")))
             .route(&format!("{base}/generate_stream"), any(async || missing("the generate extension")));
     }
@@ -72,7 +77,7 @@ async fn server() -> impl IntoResponse {
     axum::Json(json!({
         "name": "muonic",
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
     }))
 }
 
@@ -108,8 +113,57 @@ async fn model(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -
     })))
 }
 
+/// The one model is there from the start to the end.
+const LOADING: &str = "loading and unloading models: a replica serves one; deploy another version instead";
+
+async fn index(State(replica): State<Arc<Replica>>) -> impl IntoResponse {
+    let (state, reason) = match replica.ready() {
+        Ok(()) => ("READY", String::new()),
+        Err(why) => ("UNAVAILABLE", why.message),
+    };
+    axum::Json(json!([{ "name": replica.name, "version": replica.version, "state": state, "reason": reason }]))
+}
+
+async fn all_statistics(State(replica): State<Arc<Replica>>) -> impl IntoResponse {
+    axum::Json(json!({ "model_stats": [replica.metrics.statistics.json(&replica.name, &replica.version)] }))
+}
+
+async fn statistics(
+    State(replica): State<Arc<Replica>>,
+    Path(at): Path<ModelPath>,
+) -> Result<impl IntoResponse, Failure> {
+    check(&replica, &at)?;
+    Ok(all_statistics(State(replica)).await)
+}
+
+/// As much of Triton's model configuration as there is to say.
+async fn config(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -> Result<impl IntoResponse, Failure> {
+    check(&replica, &at)?;
+    let runtime = &replica.runtime;
+    // Where rows may go together, dimensions are without the first.
+    let skip = usize::from(runtime.batches());
+    let ports = |ports: Option<&[Port]>| {
+        let port = |p: &Port| {
+            let name = if p.datatype == DataType::Text { "STRING" } else { p.datatype.name() };
+            json!({ "name": p.name, "data_type": format!("TYPE_{name}"), "dims": p.shape.get(skip..) })
+        };
+        ports.unwrap_or(&[]).iter().map(port).collect::<Vec<_>>()
+    };
+    Ok(axum::Json(json!({
+        "name": replica.name,
+        "platform": runtime.platform(),
+        "backend": runtime.platform().split('_').next(),
+        "max_batch_size": if runtime.batches() { ROWS_MAX } else { 0 },
+        "input": ports(runtime.inputs()),
+        "output": ports(runtime.outputs()),
+    })))
+}
+
 async fn metrics(State(replica): State<Arc<Replica>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], replica.metrics.text())
+    (
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        replica.metrics.text(&replica.name, &replica.version),
+    )
 }
 
 async fn infer(
