@@ -19,7 +19,7 @@ use s3s::{Body, HttpError, S3Error, s3_error};
 use crate::access::Access;
 use crate::body::{guarded, pieces, to_s3s};
 use crate::dates::parse_http_date;
-use crate::errors::{FAULT, not_implemented};
+use crate::errors::{FAULT, not_implemented, sentence};
 use crate::lenient::Lenient;
 use crate::ops::Ops;
 use crate::screen::screen;
@@ -140,13 +140,18 @@ fn takes_xml(parts: &Parts) -> bool {
     }
 }
 
-/// Says in the body of an error too which request it is about.
+/// Says in the body of an error too which request it is about, and in a
+/// sentence what is wrong where s3s knows the code alone.
 fn name_request(response: &mut Response<Body>, id: &str) {
-    const END: &[u8] = b"</Error>";
-    let Some(body) = response.body().bytes().filter(|body| body.ends_with(END)) else { return };
-    let mut named = Vec::with_capacity(body.len() + 64);
-    named.extend_from_slice(&body[..body.len() - END.len()]);
-    named.extend_from_slice(format!("<RequestId>{id}</RequestId></Error>").as_bytes());
+    const END: &str = "</Error>";
+    let Some(body) = response.body().bytes() else { return };
+    let Some(body) = std::str::from_utf8(&body).ok().and_then(|body| body.strip_suffix(END)) else { return };
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    let message = match code {
+        Some(code) if !body.contains("<Message>") => format!("<Message>{}</Message>", sentence(code)),
+        _ => String::new(),
+    };
+    let named = format!("{body}{message}<RequestId>{id}</RequestId>{END}");
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(named);
 }

@@ -38,6 +38,28 @@ pub(crate) fn not_implemented(what: &str) -> S3Error {
     S3Error::with_message(S3ErrorCode::NotImplemented, format!("not implemented: {what}"))
 }
 
+/// What is wrong, where s3s refuses with a code alone. Without characters that
+/// XML would want escaped.
+pub(crate) fn sentence(code: &str) -> &'static str {
+    match code {
+        "InvalidBucketName" => {
+            "this is not a bucket name; use 3 to 63 of a-z, 0-9, - and ., with a letter or digit at both ends, and \
+             nothing like an IP address"
+        }
+        "InvalidURI" => "the path or the query of the request cannot be read",
+        "KeyTooLongError" => "the key is too long, at most 1024 bytes are allowed",
+        "MalformedXML" => "the body is not the XML document that belongs to this request",
+        "MissingRequestBodyError" => "the request needs a body",
+        "IncompleteBody" => "the body ended before it was complete",
+        "MethodNotAllowed" => "the method does not go with this path and query",
+        "SignatureDoesNotMatch" => {
+            "the signature does not match; check the access key, and that nothing was changed on the way"
+        }
+        "NotImplemented" => "not implemented: this operation",
+        _ => "the request cannot be answered as it is",
+    }
+}
+
 fn value(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -98,6 +98,25 @@ async fn garbage_is_refused_and_the_server_stays_well() {
 }
 
 #[tokio::test]
+async fn every_refusal_says_what_is_wrong() {
+    let server = Server::start(16).await;
+    server.bucket("bucket").await;
+    let long = format!("/bucket/{}", "k".repeat(1025));
+    for (path, code, sentence) in [
+        ("/UPPER/key", "InvalidBucketName", "3 to 63 of a-z"),
+        ("/ab", "InvalidBucketName", "3 to 63 of a-z"),
+        ("/192.168.0.1", "InvalidBucketName", "3 to 63 of a-z"),
+        ("/bucket/%ff", "InvalidURI", "cannot be read"),
+        (&long, "KeyTooLongError", "1024 bytes"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&server, request.as_bytes()).await;
+        assert!(answer.contains(&format!("<Code>{code}</Code><Message>")) && answer.contains(sentence), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_and_a_stop_drains() {
     let server = Server::start(1).await;
     let mut first = TcpStream::connect(server.address).await.expect("connect");
