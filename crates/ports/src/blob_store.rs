@@ -55,6 +55,9 @@ pub trait BlobStore: Send + Sync {
     /// one it has on record.
     async fn get(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<(u64, ByteStream)>;
 
+    /// At most `max` blobs by digest, those after `after`.
+    async fn blobs(&self, after: Option<Digest>, max: u32) -> Result<Vec<Blob>>;
+
     /// Removes a blob; one that is not there is a success.
     async fn remove(&self, digest: &Digest) -> Result<()>;
 

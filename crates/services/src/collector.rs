@@ -5,12 +5,13 @@
 //! what is older than [`GRACE`] and not marked goes, row first, bytes after. A
 //! tree made in the meantime is marked before each step of the sweep, which
 //! holds the gate of `Blobs`: nobody can build on a blob that is about to go.
-//! Killed between row and bytes, it leaves bytes that the metastore does not
-//! know: the next upload of the same content uses them, and nothing else frees
-//! them.
+//!
+//! Bytes that the metastore does not know, because somebody was killed between
+//! row and bytes or a backup was made between the two, go once two rounds have
+//! found them so: the first alone could have met an upload that is under way.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muonic_ports::blob_store::Blob;
@@ -26,12 +27,16 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 const EVERY: Duration = Duration::from_secs(3600);
 /// Blobs forgotten in one step.
 const STEP: u32 = 500;
+/// Most blobs remembered from one round to the next as unknown; others wait.
+const STRAYS_MAX: usize = 100_000;
 
 pub struct Collector {
     meta: Arc<dyn Metastore>,
     store: Arc<dyn BlobStore>,
     blobs: Arc<Blobs>,
     clock: Arc<dyn Clock>,
+    /// What the latest round has found in the store alone.
+    strays: Mutex<HashSet<Digest>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +54,7 @@ struct Marked {
 
 impl Collector {
     pub fn new(meta: Arc<dyn Metastore>, store: Arc<dyn BlobStore>, blobs: Arc<Blobs>, clock: Arc<dyn Clock>) -> Self {
-        Self { meta, store, blobs, clock }
+        Self { meta, store, blobs, clock, strays: Mutex::default() }
     }
 
     /// Once an hour, until it is told to stop.
@@ -76,12 +81,14 @@ impl Collector {
         let mut after = None;
         loop {
             let page = self.meta.blobs_before(before, after, STEP).await?;
-            let Some(last) = page.last() else { return Ok(done) };
+            let Some(last) = page.last() else { break };
             after = Some(last.digest);
             if page.iter().any(|blob| !marked.blobs.contains(&blob.digest)) {
                 self.sweep(page, &mut marked, before, &mut done).await?;
             }
         }
+        self.sweep_strays(&mut done).await?;
+        Ok(done)
     }
 
     async fn mark(&self, place: &TreePlace, marked: &mut Marked, since: Timestamp) -> Result<()> {
@@ -104,7 +111,42 @@ impl Collector {
         let unused: Vec<Blob> = page.into_iter().filter(|blob| !marked.blobs.contains(&blob.digest)).collect();
         *collections += 1;
         self.meta.blobs_forget(&unused, since).await?;
-        for blob in unused {
+        self.remove(unused, done).await
+    }
+
+    /// Frees what this round and the one before have found in the store alone.
+    async fn sweep_strays(&self, done: &mut Collected) -> Result<()> {
+        let seen = std::mem::take(&mut *self.strays.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut found, mut after) = (HashSet::new(), None);
+        loop {
+            let page = self.store.blobs(after, STEP).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.digest);
+            let unknown = self.unknown(page).await?;
+            let (old, new): (Vec<Blob>, Vec<Blob>) = unknown.into_iter().partition(|blob| seen.contains(&blob.digest));
+            found.extend(new.iter().map(|blob| blob.digest).take(STRAYS_MAX.saturating_sub(found.len())));
+            if !old.is_empty() {
+                let mut collections = self.blobs.collections.write().await;
+                // It may have been sent again meanwhile.
+                let old = self.unknown(old).await?;
+                *collections += 1;
+                self.remove(old, done).await?;
+            }
+        }
+        *self.strays.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
+    /// Those that the metastore does not know.
+    async fn unknown(&self, mut blobs: Vec<Blob>) -> Result<Vec<Blob>> {
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+        let unknown: HashSet<Digest> = self.meta.blobs_missing(&digests).await?.into_iter().collect();
+        blobs.retain(|blob| unknown.contains(&blob.digest));
+        Ok(blobs)
+    }
+
+    async fn remove(&self, blobs: Vec<Blob>, done: &mut Collected) -> Result<()> {
+        for blob in blobs {
             self.store.remove(&blob.digest).await?;
             done.blobs += 1;
             done.bytes += blob.size;

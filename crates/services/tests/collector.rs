@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muonic_ports::Clock;
+use muonic_ports::blob_store::Blob;
 use muonic_services::Collector;
 use muonic_services::collector::Collected;
 use muonic_types::blob::{NewTree, pack_head};
@@ -59,6 +60,35 @@ async fn frees_what_nothing_needs() {
     // What was freed can be sent again.
     assert_eq!(tree(&cloud, &["only here", "shared"]).await, unnamed);
     assert!(is_there(&unnamed).await);
+}
+
+#[tokio::test]
+async fn frees_what_the_metastore_does_not_know() {
+    let cloud = Cloud::new(1000).await;
+    let known = tree(&cloud, &["known"]).await;
+    let (left, again) = (upload(&cloud, "left behind").await, upload(&cloud, "sent again").await);
+    cloud.clock.forward(Duration::from_secs(25 * 3600));
+    cloud
+        .meta
+        .tree_insert(&cloud.meta.tree_get(&known).await.expect("asked").expect("a tree"), cloud.clock.now())
+        .await
+        .expect("in use");
+    // Killed between row and bytes.
+    let gone = [("left behind", left), ("sent again", again)];
+    let gone = gone.map(|(text, digest)| Blob { digest, size: text.len() as u64 });
+    cloud.meta.blobs_forget(&gone, cloud.clock.now()).await.expect("forgotten");
+    let collector = Collector::new(cloud.meta.clone(), cloud.store.clone(), cloud.blobs.clone(), cloud.clock.clone());
+    // They could be of an upload that is under way.
+    assert_eq!(collector.collect().await.expect("a round"), Collected::default());
+    assert_eq!(upload(&cloud, "sent again").await, again);
+    assert_eq!(collector.collect().await.expect("a round"), Collected { blobs: 1, bytes: 11 });
+    let is_there = async |digest: &Digest| cloud.store.size(digest).await.expect("asked").is_some();
+    assert!(!is_there(&left).await);
+    for there in [known, again, Digest::of(b"known")] {
+        assert!(is_there(&there).await);
+    }
+    assert_eq!(upload(&cloud, "left behind").await, left);
+    assert!(is_there(&left).await);
 }
 
 #[tokio::test]

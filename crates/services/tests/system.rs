@@ -34,6 +34,9 @@ impl BlobStore for Ill {
     async fn get(&self, _: &Digest, _: Option<Range<u64>>) -> Result<(u64, ByteStream)> {
         unreachable!()
     }
+    async fn blobs(&self, _: Option<Digest>, _: u32) -> Result<Vec<Blob>> {
+        unreachable!()
+    }
     async fn remove(&self, _: &Digest) -> Result<()> {
         unreachable!()
     }

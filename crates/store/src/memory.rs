@@ -77,6 +77,18 @@ impl BlobStore for MemoryStore {
         Ok((size, Box::pin(stream::iter(pieces))))
     }
 
+    async fn blobs(&self, after: Option<Digest>, max: u32) -> Result<Vec<Blob>> {
+        let blobs = locked(&self.blobs);
+        let mut found: Vec<Blob> = blobs
+            .iter()
+            .filter(|(digest, _)| after.is_none_or(|after| **digest > after))
+            .map(|(digest, bytes)| Blob { digest: *digest, size: bytes.len() as u64 })
+            .collect();
+        found.sort_by_key(|blob| blob.digest);
+        found.truncate(max as usize);
+        Ok(found)
+    }
+
     async fn remove(&self, digest: &Digest) -> Result<()> {
         locked(&self.blobs).remove(digest);
         Ok(())

@@ -52,6 +52,7 @@ pub async fn suite(store: Arc<dyn BlobStore>) {
     reads_ranges(&*store).await;
     keeps_batches(&*store).await;
     removes(&*store).await;
+    lists_all(&*store).await;
     takes_the_same_blob_from_many(&store).await;
     let health = store.health().await;
     assert!(health.writable, "{health:?}");
@@ -146,6 +147,25 @@ async fn removes(store: &dyn BlobStore) {
     store.remove(&digest).await.expect("remove what is not there");
     store.put(pieces(&bytes, 5000), None).await.expect("put after a removal");
     assert!(read(store, &digest, None).await == bytes);
+}
+
+async fn lists_all(store: &dyn BlobStore) {
+    let new: Vec<Bytes> = (800..830).map(|seed| noise(seed, seed as usize)).collect();
+    store.put_batch(new.iter().map(|b| (Digest::of(b), b.clone())).collect()).await.expect("put_batch");
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.blobs(after, 7).await.expect("a page");
+        assert!(page.len() <= 7);
+        let Some(last) = page.last() else { break };
+        after = Some(last.digest);
+        all.extend(page);
+    }
+    assert!(all.is_sorted_by(|a, b| a.digest < b.digest), "each once, by digest");
+    for bytes in &new {
+        assert!(all.contains(&Blob { digest: Digest::of(bytes), size: bytes.len() as u64 }));
+    }
+    store.remove(&all[0].digest).await.expect("remove");
+    assert_ne!(store.blobs(None, 1).await.expect("a page"), all[..1]);
 }
 
 async fn takes_the_same_blob_from_many(store: &Arc<dyn BlobStore>) {

@@ -85,6 +85,11 @@ impl BlobStore for EmbeddedStore {
         Ok((extent.size, body))
     }
 
+    async fn blobs(&self, after: Option<Digest>, max: u32) -> Result<Vec<Blob>> {
+        let found = self.index().blobs(after, max).await.map_err(plain)?;
+        Ok(found.into_iter().map(|(digest, size)| Blob { digest, size }).collect())
+    }
+
     async fn remove(&self, digest: &Digest) -> Result<()> {
         self.must_be_writable()?;
         // A backup that has copied the metastore and not yet the index.

@@ -61,7 +61,6 @@ impl Index {
     }
 
     /// By digest, each with its size.
-    #[cfg(test)]
     pub(crate) async fn blobs(&self, after: Option<Digest>, max: u32) -> Result<Vec<(Digest, u64)>> {
         self.readers()
             .scan(move |conn| {
