@@ -147,7 +147,8 @@ pub(super) fn of_content(conn: &Connection, content: i64, range: &Range<u64>) ->
     let mut found = Vec::new();
     for (number, start) in layout.overlapping(range)? {
         match one.query_row([row_of(content, number)], |row| read(row, true)).optional()? {
-            Some((_, extent)) => found.push((start, extent)),
+            Some((_, extent)) if layout.fits(number, start, extent.size) => found.push((start, extent)),
+            Some(_) => return Err(odd("list of parts")),
             None => return Ok(None),
         }
     }
@@ -163,6 +164,14 @@ pub(super) struct Layout {
 }
 
 const END: usize = 10;
+
+fn number_in(at: &[u8; END]) -> u16 {
+    u16::from_be_bytes([at[0], at[1]])
+}
+
+fn end_in(at: &[u8; END]) -> u64 {
+    at[2..].try_into().map_or(0, u64::from_be_bytes)
+}
 
 impl Layout {
     /// Of parts by number and size.
@@ -200,21 +209,33 @@ impl Layout {
         if !rest.is_empty() || ends.len() != usize::from(self.parts) {
             return Err(odd("list of parts"));
         }
-        let number = |at: &[u8; END]| u16::from_be_bytes([at[0], at[1]]);
-        let end = |at: &[u8; END]| at[2..].try_into().map_or(0, u64::from_be_bytes);
-        let first = ends.partition_point(|at| end(at) <= range.start);
-        let mut start = if first == 0 { 0 } else { end(&ends[first - 1]) };
+        let first = ends.partition_point(|at| end_in(at) <= range.start);
+        let mut start = if first == 0 { 0 } else { end_in(&ends[first - 1]) };
         let mut found = Vec::new();
         for at in &ends[first..] {
             if start >= range.end {
                 break;
             }
-            if end(at) > start {
-                found.push((number(at), start));
+            let end = end_in(at);
+            if end < start {
+                return Err(odd("list of parts"));
             }
-            start = end(at);
+            if end > start {
+                found.push((number_in(at), start));
+            }
+            start = end;
         }
         Ok(found)
+    }
+
+    /// Whether a part that begins there has this size.
+    fn fits(&self, number: u16, start: u64, size: u64) -> bool {
+        if let Some(uniform) = self.uniform.filter(|size| *size > 0) {
+            return size == uniform || (number == self.parts && size < uniform);
+        }
+        let (ends, _) = self.ends.as_deref().unwrap_or_default().as_chunks::<END>();
+        let found = ends.binary_search_by_key(&number, number_in);
+        found.is_ok_and(|at| end_in(&ends[at]) == start.saturating_add(size))
     }
 }
 
@@ -222,7 +243,7 @@ pub(super) fn blocks_blob(blocks: &[u32]) -> Vec<u8> {
     blocks.iter().flat_map(|block| block.to_be_bytes()).collect()
 }
 
-fn read_blocks(blob: &[u8]) -> Sql<Vec<u32>> {
+pub(super) fn read_blocks(blob: &[u8]) -> Sql<Vec<u32>> {
     let (blocks, rest) = blob.as_chunks::<4>();
     if rest.is_empty() { Ok(blocks.iter().map(|b| u32::from_be_bytes(*b)).collect()) } else { Err(odd("block list")) }
 }
@@ -242,7 +263,7 @@ pub(super) fn seal_blob(seal: &Seal) -> Vec<u8> {
     blob
 }
 
-fn read_seal(blob: &[u8]) -> Sql<Seal> {
+pub(super) fn read_seal(blob: &[u8]) -> Sql<Seal> {
     let [kind, v0, v1, v2, v3, n0, n1, rest @ ..] = blob else { return Err(odd("seal")) };
     let version = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
     let length = usize::from(u16::from_be_bytes([*n0, *n1]));

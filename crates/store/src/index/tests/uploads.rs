@@ -27,6 +27,45 @@ async fn complete(index: &Index, upload: &Upload, parts: &[Part]) -> Result<Obje
 }
 
 #[tokio::test]
+async fn a_list_that_is_not_that_of_the_parts_is_refused() {
+    let index = memory().await;
+    let upload = begin(&index).await;
+    let mut parts = Vec::new();
+    for (number, size) in [(1, 5 * MIB), (2, 6 * MIB), (3, 7 * MIB)] {
+        parts.push(index.upload_part(&upload, part(number, size, 1)).await.unwrap());
+    }
+    let object = complete(&index, &upload, &parts).await.unwrap();
+    let bend = async |ends: [(u16, u64); 3], uniform: Option<u64>| {
+        let blob: Vec<u8> =
+            ends.iter().flat_map(|(n, end)| [&n.to_be_bytes()[..], &end.to_be_bytes()].concat()).collect();
+        let id = object.content.cast_signed();
+        let update = index.step(move |tx| {
+            let mut update = tx.sql("UPDATE contents SET ends = ?1, uniform = ?2 WHERE id = ?3")?;
+            Ok(update.execute(rusqlite::params![blob, uniform, id])?)
+        });
+        assert_eq!(update.await.unwrap(), 1);
+    };
+    let middle = 6 * MIB..6 * MIB + 1;
+    let whole = 0..object.size;
+    bend([(1, 5 * MIB), (2, 11 * MIB), (3, 18 * MIB)], None).await;
+    assert!(
+        index.extents(object.content, middle.clone()).is_ok() && index.extents(object.content, whole.clone()).is_ok()
+    );
+    for (ends, uniform) in [
+        ([(1, 5 * MIB), (2, 3 * MIB), (3, 18 * MIB)], None),
+        ([(1, 5 * MIB), (2, 10 * MIB), (3, 18 * MIB)], None),
+        ([(1, 7 * MIB), (2, 11 * MIB), (3, 18 * MIB)], None),
+        ([(1, 5 * MIB), (3, 11 * MIB), (2, 18 * MIB)], None),
+        ([(1, 5 * MIB), (2, 11 * MIB), (3, 18 * MIB)], Some(5 * MIB)),
+    ] {
+        bend(ends, uniform).await;
+        for range in [middle.clone(), whole.clone()] {
+            assert!(index.extents(object.content, range.clone()).is_err(), "{ends:?} {uniform:?} {range:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn listed_parts_become_the_object_and_others_go() {
     let index = memory().await;
     let upload = begin(&index).await;
