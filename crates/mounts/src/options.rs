@@ -129,6 +129,12 @@ impl MountSpec {
     ///   `client_id` and `client_secret`;
     /// - HDFS: settings of Hadoop that begin with `dfs.` or `fs.`.
     pub fn parse(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+        let kept = url.trim_end_matches('/');
+        if kept != kept.trim() || kept.contains(|c: char| c.is_control()) {
+            return invalid(
+                "the URL of a mount has no spaces at its ends and no control characters: write %20 for a space",
+            );
+        }
         let parsed = Url::parse(url).map_err(|e| InvalidMount(format!("'{}' is not a URL: {e}", no_query(url))))?;
         if parsed.password().is_some() || parsed.query().is_some() || parsed.fragment().is_some() {
             return invalid("the URL of a mount has no password, '?' or '#': give credentials as options");
@@ -151,13 +157,7 @@ impl MountSpec {
             Store::File(_) => String::new(),
             _ => prefix(&parsed)?,
         };
-        let mut spec = Self {
-            url: url.trim_end_matches('/').to_owned(),
-            store,
-            prefix,
-            plain: options.clone(),
-            secret: BTreeMap::new(),
-        };
+        let mut spec = Self { url: kept.to_owned(), store, prefix, plain: options.clone(), secret: BTreeMap::new() };
         for name in SECRETS {
             if let Some(value) = spec.plain.remove(*name) {
                 spec.secret.insert((*name).to_owned(), Secret(value));

@@ -52,6 +52,11 @@ fn what_is_wrong_is_said() {
         ("file:///", options(&[]), "root folder"),
         ("file://host/x", options(&[]), "three slashes"),
         ("file:///x", options(&[("region", "x")]), "'region' is no option"),
+        // A parser of URLs drops them, and would drop others once the slash is gone.
+        ("file:///x /", options(&[]), "%20"),
+        (" file:///x", options(&[]), "%20"),
+        ("file:///x\u{1c}//", options(&[]), "%20"),
+        ("s3://data/a\tb", with(&[]), "%20"),
     ] {
         let said = MountSpec::parse(url, &given).expect_err(url).0;
         assert!(said.contains(says), "{url}: {said}");
