@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::guard;
+use super::{checkpoint, guard};
 
 /// What SQL cannot do of a step, in the same transaction.
 type Rest = fn(&Connection) -> rusqlite::Result<()>;
@@ -23,10 +23,15 @@ const MIGRATIONS: &[(&str, Rest)] = &[
 const WRITER_CACHE: i64 = 8 << 10;
 const READER_CACHE: i64 = 2 << 10;
 
+/// The folder is this process's alone, so SQLite may lock the file once and
+/// keep all further locks, and the WAL's index, in memory: a read makes no
+/// system calls for them. A connection that could not write would turn that
+/// one lock into a shared one.
+const VFS: &str = "unix-excl";
+
 /// Without `sync` nothing survives a power loss for certain.
 pub(super) fn writer(path: &Path, sync: bool) -> rusqlite::Result<Connection> {
-    let conn =
-        Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE))?;
+    let conn = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     conn.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;")?;
     conn.pragma_update(None, "synchronous", if sync { "FULL" } else { "OFF" })?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -38,15 +43,18 @@ pub(super) fn writer(path: &Path, sync: bool) -> rusqlite::Result<Connection> {
 
 /// For checkpoints: it writes only what the WAL holds.
 pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    let conn = open(path, OpenFlags::empty())?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     set_up(&conn, 256)?;
     Ok(conn)
 }
 
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    let conn = open(path, OpenFlags::empty())?;
     set_up(&conn, READER_CACHE)?;
+    conn.pragma_update(None, "query_only", true)?;
+    // It may be the last to close, where a scan outlives its store.
+    checkpoint::never_again(&conn)?;
     Ok(conn)
 }
 
@@ -58,8 +66,9 @@ pub(super) fn in_memory() -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-fn flags(mode: OpenFlags) -> OpenFlags {
-    mode | OpenFlags::SQLITE_OPEN_NO_MUTEX
+fn open(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    Connection::open_with_flags_and_vfs(path, flags, VFS)
 }
 
 fn set_up(conn: &Connection, cache: i64) -> rusqlite::Result<()> {

@@ -51,7 +51,6 @@ fn cut(seed: u64, n: usize) -> bool {
     drop(watch);
     let all = disk.failed().is_none();
     disk.forget(seed ^ n as u64);
-    let _ = std::fs::remove_file(root.path().join("store/index.sqlite-shm"));
     runtime().block_on(async {
         let (store, _) = super::open(root.path()).await;
         let wrong = store.index().check(true).await.unwrap();
@@ -103,7 +102,6 @@ async fn torn_ends_are_left_aside() {
     for (n, end) in ends.iter().enumerate() {
         let torn = folder();
         super::copy(root.path(), torn.path());
-        std::fs::remove_file(torn.path().join("store/index.sqlite-shm")).unwrap();
         let segments = std::fs::read_dir(torn.path().join("store/segments")).unwrap();
         let segments = segments.map(|entry| entry.unwrap().path());
         for path in segments.chain([torn.path().join("store/index.sqlite-wal")]) {

@@ -17,6 +17,9 @@ use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_io_methods, sq
 
 use crate::data::tests::disk::TestDisk;
 
+/// What the index is opened with: found by its name, it is ours.
+const NAME: &CStr = c"unix-excl";
+
 static DISKS: Mutex<Vec<(PathBuf, Arc<TestDisk>)>> = Mutex::new(Vec::new());
 static OPEN: LazyLock<Mutex<HashMap<usize, Arc<Open>>>> = LazyLock::new(Mutex::default);
 /// SQLite's own tables, each with its copy.
@@ -51,10 +54,10 @@ impl Drop for Watch {
 
 fn register() {
     unsafe {
-        let own = ffi::sqlite3_vfs_find(std::ptr::null());
+        let own = ffi::sqlite3_vfs_find(NAME.as_ptr());
         OWN.set(own as usize).unwrap();
         let mut copy = *own;
-        copy.zName = c"watched".as_ptr();
+        copy.zName = NAME.as_ptr();
         copy.pNext = std::ptr::null_mut();
         copy.xOpen = Some(open);
         copy.xDelete = Some(delete);

@@ -206,6 +206,17 @@ async fn after_a_failed_sync_only_reading_goes_on() {
 }
 
 #[tokio::test]
+async fn locks_are_kept_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let index = Index::open(&path, true).unwrap();
+    index.bucket_create(new_bucket("b", false)).await.unwrap();
+    assert!(index.get("b", "k", None).unwrap().is_none());
+    assert!(dir.path().join("index.sqlite-wal").exists());
+    assert!(!dir.path().join("index.sqlite-shm").exists());
+}
+
+#[tokio::test]
 async fn closed_it_is_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.sqlite");
