@@ -132,7 +132,7 @@ def run(bench: Bench) -> list[Row]:
 
 def open_peers(bench: Bench) -> list[Peer]:
     """Those that can run here; the others are named. Ours comes first."""
-    wanted: list[Peer] = [Muonic(bench), Muonic(bench, "muonic, sync off", ("store.sync=off",))]
+    wanted: list[Peer] = [Muonic(bench), Muonic(bench, "muonic, sync off", ("store.sync=false",))]
     wanted += [kind(bench.folder) for kind in (SeaweedFS, Rclone, Nginx)]
     started: list[Peer] = []
     for peer in wanted:
