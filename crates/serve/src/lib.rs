@@ -12,6 +12,7 @@
 mod batch;
 mod confined;
 mod doors;
+mod embed;
 mod environment;
 mod failure;
 mod limits;
@@ -36,6 +37,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::confined::Confined;
+use crate::embed::Embedder;
 use crate::runtime::Runtime;
 use crate::runtime::handler::{Handler, Settings};
 use crate::runtime::onnx::Onnx;
@@ -44,7 +46,7 @@ pub use doors::router;
 pub use failure::Failure;
 pub use limits::Limits;
 pub use listen::{Listener, serve};
-pub use replica::Replica;
+pub use replica::{Model, Replica};
 pub use runtime::onnx::find_library;
 
 /// What was named to be served cannot be.
@@ -110,7 +112,7 @@ pub struct LoadOptions {
 }
 
 /// Loads the model at `path`; takes as long as the model takes.
-pub fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Arc<dyn Runtime>> {
+pub fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Model> {
     load_within(path, options, || Ok(None))
 }
 
@@ -120,18 +122,23 @@ fn load_within(
     path: &Path,
     options: &LoadOptions,
     confine: impl FnOnce() -> anyhow::Result<Option<Arc<Confined>>>,
-) -> anyhow::Result<Arc<dyn Runtime>> {
+) -> anyhow::Result<Model> {
     match model::find(path)? {
         model::Kind::Onnx(file) => {
             let library = find_library(options.onnxruntime.as_deref())?;
             confine()?;
-            Ok(Arc::new(Onnx::load(&file, &library, options.threads)?))
+            let runtime: Arc<dyn Runtime> = Arc::new(Onnx::load(&file, &library, options.threads)?);
+            // Of a file that was named, what lies beside it is not meant.
+            let embedder = if path.is_dir() { Embedder::find(path, &*runtime)? } else { None };
+            Ok(Model { runtime, embedder })
         }
         model::Kind::Handler(folder) => {
             let folder = std::path::absolute(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
             let python = environment::python_for(&folder, &options.cache, options.python.as_deref())?;
             let (log_bytes_max, confined) = (options.log_bytes_max, confine()?);
-            Ok(Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max, confined })?))
+            let runtime: Arc<dyn Runtime> =
+                Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max, confined })?);
+            Ok(runtime.into())
         }
     }
 }

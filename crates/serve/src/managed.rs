@@ -19,8 +19,7 @@ use crate::confined::Confined;
 use crate::link::{Link, is_unwanted};
 use crate::listen::{Listener, serve};
 use crate::logs::Shipper;
-use crate::runtime::Runtime;
-use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Replica, Terminated, async_threads, load_within, router};
+use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Model, Replica, Terminated, async_threads, load_within, router};
 
 /// A server may be away this long before the replica gives up telling it
 /// something; serving goes on meanwhile.
@@ -81,12 +80,12 @@ async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
         prepared = prepared => prepared.context("loading the model panicked")??,
         () = terminated.wait() => return Ok(()),
     };
-    let Some((spec, runtime)) = prepared else { return Ok(()) };
+    let Some((spec, model)) = prepared else { return Ok(()) };
+    let runtime = Arc::clone(&model.runtime);
     let limits = Limits::within(link.launch.resources.memory);
     let listener = listen(folder)?;
     let (name, version) = (spec.endpoint.to_string(), spec.version.to_string());
-    let replica = Replica::new(name, version, Arc::clone(&runtime), limits)
-        .context("cannot start the threads that run the model")?;
+    let replica = Replica::new(name, version, model, limits).context("cannot start the threads that run the model")?;
     tracing::info!("serving {}@{} as '{}'", spec.model, spec.version, spec.endpoint);
     let ready = {
         let (link, address) = (link.clone(), format!("unix:{}", folder.file("socket").display()));
@@ -123,7 +122,7 @@ async fn refused(ready: tokio::task::JoinHandle<Result<(), muonic_client::Error>
 }
 
 /// `None` where the server does not want this replica any more.
-fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Arc<dyn Runtime>)>> {
+fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Model)>> {
     let spec = match link.persist(PATIENCE, |c| c.replica_claim(&link.id)) {
         Ok(spec) => spec,
         Err(e) if is_unwanted(&e) => {
@@ -137,8 +136,8 @@ fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, 
     link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &model, &()))
         .with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
     let confine = || Ok(Some(Arc::new(Confined::enter(folder, &link.launch)?)));
-    let runtime = load_within(&model, &options(&link.launch, &spec), confine)?;
-    Ok(Some((spec, runtime)))
+    let loaded = load_within(&model, &options(&link.launch, &spec), confine)?;
+    Ok(Some((spec, loaded)))
 }
 
 fn options(launch: &Launch, spec: &ReplicaSpec) -> LoadOptions {

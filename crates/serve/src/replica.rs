@@ -20,9 +20,11 @@ use hyper::body::{Frame, SizeHint};
 use muonic_types::ErrorCode;
 
 use crate::batch::{self, Batcher};
+use crate::embed::Embedder;
 use crate::failure::Failure;
 use crate::limits::{Charged, Held, Limits, Place, Room};
 use crate::metrics::Metrics;
+use crate::oip::request::PRIORITY_DEFAULT;
 use crate::runtime::Runtime;
 use crate::tensor::Tensor;
 
@@ -33,11 +35,26 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Rows that go together at most.
 pub(crate) const ROWS_MAX: usize = 256;
 
+/// What [`crate::load`] gives: the runtime, and what the files beside the model
+/// add to it.
+pub struct Model {
+    pub runtime: Arc<dyn Runtime>,
+    pub embedder: Option<Embedder>,
+}
+
+impl From<Arc<dyn Runtime>> for Model {
+    fn from(runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, embedder: None }
+    }
+}
+
 pub struct Replica {
     pub name: String,
     pub version: String,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of models that turn texts into vectors.
+    pub(crate) embedder: Option<Arc<Embedder>>,
     limits: Limits,
     room: Room,
     batcher: Batcher<Busy>,
@@ -83,7 +100,8 @@ pub(crate) trait Form: Send + 'static {
 }
 
 impl Replica {
-    pub fn new(name: String, version: String, runtime: Arc<dyn Runtime>, limits: Limits) -> std::io::Result<Arc<Self>> {
+    pub fn new(name: String, version: String, model: Model, limits: Limits) -> std::io::Result<Arc<Self>> {
+        let Model { runtime, embedder } = model;
         let metrics = Arc::new(Metrics::new());
         let settings = batch::Settings { rows_max: ROWS_MAX, run_time: limits.run_time };
         let batcher = Batcher::new(Arc::clone(&runtime), settings, metrics.clone())?;
@@ -91,6 +109,7 @@ impl Replica {
             name,
             version,
             runtime,
+            embedder: embedder.map(Arc::new),
             limits,
             room: Room::new(limits),
             batcher,
@@ -120,14 +139,7 @@ impl Replica {
         form: F,
     ) -> Result<Exchanged<F::Written>, Failure> {
         let arrived = Instant::now();
-        if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-            && encoding.as_bytes() != b"identity"
-        {
-            return Err(Failure::new(ErrorCode::UnsupportedMediaType, "not implemented: compressed request bodies"));
-        }
-        let place = self.room.enter()?;
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-        let held = self.room.read(body, announced).await?;
+        let Arrived(Busy { held, _place: place }) = self.arrive(headers, body).await?;
         let small = held.bytes.len() <= INLINE_BYTES_MAX;
         let read = {
             let replica = Arc::clone(self);
@@ -140,7 +152,7 @@ impl Replica {
         let read = if small { read(held) } else { blocking(move || read(held)).await? };
         let (Asked { inputs, priority, timeout, plan }, held, form) = read?;
         let answer_by = timeout.map(|timeout| arrived + timeout);
-        let (outputs, held) = self.run(inputs, priority, answer_by, Busy { held, _place: place }).await?;
+        let (outputs, Busy { held, .. }) = self.run(inputs, priority, answer_by, Busy { held, _place: place }).await?;
         let bytes = form.bytes_max(&outputs, &plan);
         let mut charged = self.room.answer(held, bytes)?;
         let write = {
@@ -152,6 +164,25 @@ impl Replica {
         Ok(Exchanged { written, charged })
     }
 
+    /// A request whose door runs the model as it sees fit: its body, with its
+    /// place in the replica.
+    pub(crate) async fn arrive(&self, headers: &HeaderMap, body: Body) -> Result<Arrived, Failure> {
+        not_compressed(headers)?;
+        let place = self.room.enter()?;
+        let held = self.room.read(body, announced(headers)).await?;
+        Ok(Arrived(Busy { held, _place: place }))
+    }
+
+    /// One run for such a request.
+    pub(crate) async fn run_for(
+        &self,
+        arrived: Arrived,
+        inputs: Vec<Tensor>,
+    ) -> Result<(Vec<Tensor>, Arrived), Failure> {
+        let (outputs, busy) = self.run(inputs, PRIORITY_DEFAULT, None, arrived.0).await?;
+        Ok((outputs, Arrived(busy)))
+    }
+
     /// Waits for its turn, and for its run. `busy` is let go only when the run
     /// has ended, also where nobody waits for it any more.
     async fn run(
@@ -160,7 +191,7 @@ impl Replica {
         priority: u32,
         answer_by: Option<Instant>,
         busy: Busy,
-    ) -> Result<(Vec<Tensor>, Held), Failure> {
+    ) -> Result<(Vec<Tensor>, Busy), Failure> {
         let Limits { wait_time, run_time, .. } = self.limits;
         let now = Instant::now();
         let turn_by = answer_by.map_or(now + wait_time, |by| by.min(now + wait_time));
@@ -184,8 +215,35 @@ impl Replica {
             ),
         })?;
         let (outputs, busy) = answer.ok_or_else(|| Failure::new(ErrorCode::Unavailable, "the replica is stopping"))?;
-        Ok((outputs?, busy.held))
+        Ok((outputs?, busy))
     }
+}
+
+/// A request in the replica.
+pub(crate) struct Arrived(Busy);
+
+impl Arrived {
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.0.held.bytes
+    }
+
+    /// Takes room for what is made of its body.
+    pub(crate) fn charge(&mut self, replica: &Replica, bytes: usize) -> Result<(), Failure> {
+        replica.room.charge(&mut self.0.held, bytes)
+    }
+}
+
+fn not_compressed(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding.as_bytes() != b"identity" => {
+            Err(Failure::new(ErrorCode::UnsupportedMediaType, "not implemented: compressed request bodies"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok())
 }
 
 /// What was written, and the room it takes until it has left.
@@ -230,7 +288,7 @@ impl hyper::body::Body for Answer {
 }
 
 /// Runs `work` off the async threads. A panic in it is an answer, not an end.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|e| {
         tracing::error!("a request's work panicked: {e}");
         Failure::new(ErrorCode::Internal, "the replica failed on this request; its log says more")

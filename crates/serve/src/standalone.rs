@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -32,11 +33,12 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr().context("cannot tell the own address")?;
         let path = path.to_owned();
-        let runtime = tokio::select! {
+        let model = tokio::select! {
             loaded = tokio::task::spawn_blocking(move || load(&path, &options)) => loaded.context("loading the model panicked")??,
             () = terminated.wait() => return Ok(()),
         };
-        let replica = Replica::new(name.clone(), "1".into(), runtime.clone(), limits).context("cannot start the threads that run the model")?;
+        let runtime = Arc::clone(&model.runtime);
+        let replica = Replica::new(name.clone(), "1".into(), model, limits).context("cannot start the threads that run the model")?;
         let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}");
         let stopping = replica.clone();
         let stop = async move {

@@ -143,9 +143,9 @@ impl RealReplica {
             cache: folder.join("cache"),
             log_bytes_max: 0,
         };
-        let runtime = muonic_serve::load(&model, &options).unwrap();
+        let model = muonic_serve::load(&model, &options).unwrap();
         let limits = muonic_serve::Limits::default();
-        let replica = muonic_serve::Replica::new("e".into(), revision.to_string(), runtime, limits).unwrap();
+        let replica = muonic_serve::Replica::new("e".into(), revision.to_string(), model, limits).unwrap();
         let path = folder.join(format!("{revision}.{number}")).join("socket");
         let listener = muonic_serve::Listener::Unix(listen(&path));
         let (stop, stopped) = tokio::sync::oneshot::channel();

@@ -1,6 +1,7 @@
 //! The ways in: each protocol reads requests and writes answers, and nothing
 //! more.
 
+mod openai;
 mod protocol;
 mod sagemaker;
 
@@ -16,12 +17,13 @@ use crate::replica::Replica;
 
 pub fn router(replica: Arc<Replica>) -> Router {
     protocol::router()
+        .merge(openai::router())
         .merge(sagemaker::router())
         .fallback(async |request: Request<Body>| {
             Failure::new(
                 ErrorCode::NotFound,
                 format!(
-                    "there is nothing at {}; the Open Inference Protocol begins at /v2, SageMaker's contract is /ping and /invocations",
+                    "there is nothing at {}; the Open Inference Protocol begins at /v2, SageMaker's contract is /ping and /invocations, OpenAI's API at /v1",
                     clip(request.uri().path())
                 ),
             )

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -45,8 +44,8 @@ pub fn options(cache: &Path) -> LoadOptions {
 }
 
 pub fn serve_path(path: &Path, limits: Limits) -> anyhow::Result<Router> {
-    let runtime = load(path, &options(Path::new(env!("CARGO_TARGET_TMPDIR"))))?;
-    Ok(router(Replica::new("m".into(), "7".into(), Arc::clone(&runtime), limits).unwrap()))
+    let model = load(path, &options(Path::new(env!("CARGO_TARGET_TMPDIR"))))?;
+    Ok(router(Replica::new("m".into(), "7".into(), model, limits).unwrap()))
 }
 
 pub fn serve_model(name: &str) -> Router {
