@@ -4,6 +4,9 @@
 
 mod auth;
 mod extract;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inference;
 mod limits;
 mod metrics;

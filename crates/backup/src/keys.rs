@@ -44,6 +44,13 @@ struct Inside {
     store: String,
 }
 
+#[cfg(fuzzing)]
+impl Sealed {
+    pub fn is_quick(&self) -> bool {
+        self.iterations < 1000
+    }
+}
+
 /// `Conflict` where a passphrase is too short to protect anything.
 pub fn check(passphrase: &str) -> Result<()> {
     if passphrase.chars().count() < PASSPHRASE_MIN {

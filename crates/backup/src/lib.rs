@@ -29,6 +29,9 @@ mod copying;
 mod destination;
 mod engine;
 mod folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod list;
 mod manifest;

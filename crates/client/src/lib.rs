@@ -14,6 +14,9 @@ mod download;
 mod endpoints;
 mod error;
 mod folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod jobs;
 mod keys;

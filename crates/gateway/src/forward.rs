@@ -75,7 +75,7 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
 }
 
 /// The endpoint's name, and the path and query below it as they came.
-fn split(uri: &Uri) -> Result<(Name, Uri), Refusal> {
+pub(crate) fn split(uri: &Uri) -> Result<(Name, Uri), Refusal> {
     let rest = uri.path().strip_prefix("/endpoints/").unwrap_or_default();
     let (name, _) = rest.split_once('/').unwrap_or((rest, ""));
     let nothing = || {

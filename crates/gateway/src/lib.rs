@@ -15,6 +15,9 @@
 mod auth;
 mod body;
 mod forward;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod metrics;
 mod pick;

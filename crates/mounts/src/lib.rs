@@ -9,6 +9,9 @@ mod backend;
 mod body;
 mod depot;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod list;
 mod mounts;

@@ -17,6 +17,9 @@
 //! `venv` and `pip`.
 
 mod build;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod interpreter;
 mod local;
 mod pylock;

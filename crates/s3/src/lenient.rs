@@ -30,7 +30,7 @@ pub(crate) struct Original {
     pub uri: Uri,
 }
 
-fn is_range(headers: &HeaderMap) -> bool {
+pub(crate) fn is_range(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(RANGE).iter();
     match (values.next(), values.next()) {
         (None, _) => true,
@@ -44,7 +44,7 @@ fn is_range(headers: &HeaderMap) -> bool {
     }
 }
 
-fn is_one_tag(headers: &HeaderMap, name: &HeaderName) -> bool {
+pub(crate) fn is_one_tag(headers: &HeaderMap, name: &HeaderName) -> bool {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => true,
@@ -54,7 +54,7 @@ fn is_one_tag(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Leaves out what signs a presigned URL.
-fn unsigned(uri: &Uri) -> Option<Uri> {
+pub(crate) fn unsigned(uri: &Uri) -> Option<Uri> {
     let Some(query) = uri.query() else { return Some(uri.clone()) };
     let signs = |pair: &&str| {
         let (name, _) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();

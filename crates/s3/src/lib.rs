@@ -22,6 +22,9 @@ mod draft;
 mod errors;
 mod facts;
 mod form;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lenient;
 mod ops;
 mod post;

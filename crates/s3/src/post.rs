@@ -137,7 +137,7 @@ fn check_signature(algorithm: hmac::Algorithm, key: &[u8], policy: &str, signatu
 }
 
 /// The fields as the headers that PutObject would have.
-fn headers(fields: &Fields) -> S3Result<HeaderMap> {
+pub(crate) fn headers(fields: &Fields) -> S3Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &fields.all {
         let name = name.to_ascii_lowercase();

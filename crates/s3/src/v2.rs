@@ -71,7 +71,7 @@ pub(crate) fn with_slash(access: &Access, parts: &mut Parts) {
 }
 
 /// Key, signature, and the time a presigned URL ends.
-fn signature(parts: &Parts) -> Option<(String, String, Option<String>)> {
+pub(crate) fn signature(parts: &Parts) -> Option<(String, String, Option<String>)> {
     if let Some(header) = parts.headers.get(AUTHORIZATION) {
         let (id, signature) = header.to_str().ok()?.strip_prefix("AWS ")?.split_once(':')?;
         return Some((id.to_owned(), signature.to_owned(), None));
@@ -87,7 +87,7 @@ fn signature(parts: &Parts) -> Option<(String, String, Option<String>)> {
     Some((one("AWSAccessKeyId")?, one("Signature")?, Some(one("Expires")?)))
 }
 
-fn string_to_sign(parts: &Parts, path: &str, expires: Option<&str>) -> String {
+pub(crate) fn string_to_sign(parts: &Parts, path: &str, expires: Option<&str>) -> String {
     let header = |name: &str| text(&parts.headers, name);
     let date = match expires {
         Some(expires) => expires,

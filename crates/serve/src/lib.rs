@@ -15,6 +15,9 @@ mod doors;
 mod embed;
 mod environment;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod link;
 mod listen;

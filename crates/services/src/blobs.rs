@@ -82,7 +82,7 @@ impl Blobs {
     pub async fn put_pack(&self, caller: &Principal, body: ByteStream) -> Result<PackStored> {
         authorise(caller, Action::WriteData)?;
         let _place = place(&self.packs).await?;
-        let mut reader = PackReader { body, buffer: BytesMut::new(), ended: false };
+        let mut reader = PackReader::new(body);
         let mut gathered: Vec<(Digest, Bytes)> = Vec::new();
         let mut gathered_bytes = 0;
         let mut stored = PackStored { blobs: 0, bytes: 0 };
@@ -319,13 +319,17 @@ fn check_count(digests: &[Digest]) -> Result<()> {
 
 /// Splits a pack into records as it arrives; holds at most one piece of the
 /// body and what was asked for.
-struct PackReader {
+pub(crate) struct PackReader {
     body: ByteStream,
     buffer: BytesMut,
     ended: bool,
 }
 
 impl PackReader {
+    pub(crate) fn new(body: ByteStream) -> Self {
+        Self { body, buffer: BytesMut::new(), ended: false }
+    }
+
     async fn fill(&mut self) -> Result<bool> {
         match self.body.next().await {
             Some(Ok(bytes)) => {
@@ -340,7 +344,7 @@ impl PackReader {
         }
     }
 
-    async fn head(&mut self) -> Result<Option<(Digest, u64)>> {
+    pub(crate) async fn head(&mut self) -> Result<Option<(Digest, u64)>> {
         loop {
             let within = self.buffer.len().min(PACK_HEAD_MAX);
             if let Some(at) = self.buffer[..within].iter().position(|b| *b == b'\n') {
@@ -357,7 +361,7 @@ impl PackReader {
     }
 
     /// At least one and at most `most` bytes.
-    async fn some(&mut self, most: u64) -> Result<Bytes> {
+    pub(crate) async fn some(&mut self, most: u64) -> Result<Bytes> {
         while self.buffer.is_empty() {
             if self.ended || !self.fill().await? {
                 return Err(Error::invalid("the pack ended in the middle of a blob"));

@@ -19,6 +19,9 @@ pub mod dispatcher;
 pub mod endpoints;
 mod error;
 mod events;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod jobs;
 mod jobs_check;
 pub mod keys;

@@ -26,6 +26,9 @@ mod attempt;
 mod command;
 mod control;
 mod ending;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod log;
 mod metrics;

@@ -9,6 +9,9 @@
 mod content;
 mod data;
 mod embedded;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod index;
 mod keys;

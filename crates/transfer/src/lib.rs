@@ -19,6 +19,9 @@
 
 mod error;
 mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod manifest;
 mod names;

@@ -106,7 +106,7 @@ async fn get_blob(
 
 /// One `bytes=` range; `None` where there is none that we serve (then the
 /// whole is sent, as RFC 9110 allows), `Err` where it lies outside.
-fn parse_range(text: &str, size: u64) -> Option<Result<Range<u64>, ()>> {
+pub(crate) fn parse_range(text: &str, size: u64) -> Option<Result<Range<u64>, ()>> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let range = match (first.is_empty(), last.is_empty()) {
         (true, true) => return None,

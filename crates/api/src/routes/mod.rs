@@ -2,7 +2,7 @@
 
 mod attempts;
 mod backups;
-mod blobs;
+pub(crate) mod blobs;
 mod buckets;
 mod costs;
 mod datasets;

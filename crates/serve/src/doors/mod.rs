@@ -3,7 +3,7 @@
 
 mod openai;
 mod protocol;
-mod sagemaker;
+pub(crate) mod sagemaker;
 
 use std::sync::Arc;
 

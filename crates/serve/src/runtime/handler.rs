@@ -381,7 +381,7 @@ fn call(worker: &mut Worker, inputs: &[Tensor], deadline: Instant) -> Result<sup
     worker.receive(deadline)
 }
 
-fn decode(frame: super::worker::Frame) -> Result<Vec<Tensor>, Failure> {
+pub(crate) fn decode(frame: super::worker::Frame) -> Result<Vec<Tensor>, Failure> {
     let internal = |why: String| Failure::new(ErrorCode::Internal, format!("the model's answer cannot be used: {why}"));
     let answer: Answer = serde_json::from_slice(&frame.json).map_err(|e| internal(e.to_string()))?;
     let heads = match answer {

@@ -6,7 +6,7 @@
 
 pub mod handler;
 pub mod onnx;
-mod worker;
+pub(crate) mod worker;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -14,6 +14,8 @@ mod buffers;
 mod check;
 pub(crate) mod files;
 mod frames;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod handles;
 mod held;
 pub(crate) mod layout;

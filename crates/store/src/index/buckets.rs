@@ -15,7 +15,7 @@ use super::tx::Tx;
 
 const COLUMNS: &str = "id, name, project, created_at, versioning, lock, documents";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Known> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Known> {
     let project: String = row.get(2)?;
     let bucket = Bucket {
         name: row.get(1)?,

@@ -20,6 +20,8 @@ mod complete;
 mod copied;
 mod extents;
 mod failure;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod garbage;
 mod guard;
 mod journal;

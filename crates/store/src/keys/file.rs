@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<StoredKey>>> {
     })
 }
 
-fn parse(text: &str) -> Result<Vec<StoredKey>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<StoredKey>, String> {
     // What serde says of wrong text may quote a key.
     let form: FileForm =
         serde_json::from_str(text).map_err(|e| format!("line {} is not what was expected", e.line()))?;

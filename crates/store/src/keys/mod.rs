@@ -7,6 +7,8 @@
 
 mod envelope;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod local;
 #[cfg(test)]
 mod tests;

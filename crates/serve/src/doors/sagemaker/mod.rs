@@ -5,6 +5,8 @@
 //! "Inference Server Specification" (MLflow).
 
 mod csv;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod json;
 mod npy;
 
