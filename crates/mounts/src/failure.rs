@@ -22,7 +22,7 @@ impl Voice {
     /// What the store said, shortened, for people.
     pub fn detail(&self, error: &object_store::Error) -> String {
         let text = chain(error);
-        self.clean(&message(&text).unwrap_or(text))
+        self.clean(&message(&text).unwrap_or_else(|| plain(&text)))
     }
 
     fn clean(&self, text: &str) -> String {
@@ -122,14 +122,28 @@ fn disk_error(error: &object_store::Error) -> Option<io::ErrorKind> {
     None
 }
 
-/// What an S3 error document says, if the text holds one.
+/// What was asked and what became of it, without the client's account of its
+/// tries.
+fn plain(text: &str) -> String {
+    let Some((_, asking)) = text.rsplit_once("Error performing ") else { return text.to_owned() };
+    match (asking.split_once(" in "), asking.split_once(" - ")) {
+        (Some((asked, _)), Some((_, why))) => {
+            format!("{asked}: {}", why.trim_start_matches("HTTP error: error sending request: "))
+        }
+        _ => asking.to_owned(),
+    }
+}
+
+/// What an error document of S3 or Azure says, if the text holds one. Azure's
+/// message has lines about the request below what it says.
 fn message(text: &str) -> Option<String> {
     let element = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
     };
     let code = element("Code")?;
-    Some(element("Message").map_or(code.clone(), |message| format!("{code}: {message}")))
+    let said = element("Message").and_then(|message| message.lines().next().map(str::to_owned));
+    Some(said.map_or(code.clone(), |said| format!("{code}: {said}")))
 }
 
 #[cfg(test)]
@@ -150,5 +164,18 @@ mod tests {
         let text = "status 403: <Error><Code>AccessDenied</Code><Message>No.</Message><Key>k</Key></Error>";
         assert_eq!(message(text).as_deref(), Some("AccessDenied: No."));
         assert_eq!(message("no document"), None);
+        let azures = "<Error><Code>Gone</Code><Message>It is gone.\nRequestId:1\nTime:2</Message></Error>";
+        assert_eq!(message(azures).as_deref(), Some("Gone: It is gone."));
+    }
+
+    #[test]
+    fn tries_are_not_counted_to_people() {
+        let text = "Generic GCS error: Error performing list request: Error performing GET http://x/c in 568.8ms, after 3 retries, \
+                    max_retries: 3, retry_timeout: 30s - HTTP error: error sending request: client error (Connect): refused";
+        assert_eq!(plain(text), "GET http://x/c: client error (Connect): refused");
+        let once =
+            "Error performing PUT http://x/c/k in 4ms - Server returned non-2xx status code: 400 Bad Request: no";
+        assert_eq!(plain(once), "PUT http://x/c/k: Server returned non-2xx status code: 400 Bad Request: no");
+        assert_eq!(plain("something else"), "something else");
     }
 }
