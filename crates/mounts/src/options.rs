@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use data_encoding::BASE64;
 use url::Url;
 
 /// A sentence that says which part is wrong and what to do.
@@ -310,9 +311,19 @@ fn gcs(url: &Url, given: &mut Given) -> Result<Gcs> {
         (None, false) => {
             return invalid("give the option 'service_account_key' (the key file's JSON), or 'anonymous' as 'true'");
         }
+        (Some(key), false) if !is_key_file(&key.0) => {
+            return invalid("the option 'service_account_key' is what the JSON file of a service account's key holds");
+        }
         (key, _) => key,
     };
     Ok(Gcs { bucket, http, service_account_key })
+}
+
+fn is_key_file(text: &str) -> bool {
+    let file: Option<BTreeMap<String, serde_json::Value>> = serde_json::from_str(text).ok();
+    file.is_some_and(|file| {
+        ["client_email", "private_key", "private_key_id"].iter().all(|name| file.contains_key(*name))
+    })
 }
 
 fn azure(url: &Url, given: &mut Given) -> Result<Azure> {
@@ -333,7 +344,12 @@ fn azure(url: &Url, given: &mut Given) -> Result<Azure> {
     let Some(account) = account else { return invalid("give the storage account as the option 'account'") };
     let client = (given.take("tenant_id"), given.take("client_id"), given.secret("client_secret"));
     let access = match (given.secret("access_key"), given.secret("sas_token"), client, given.flag("anonymous")?) {
-        (Some(key), None, (None, None, None), false) => AzureAccess::Key(key),
+        (Some(key), None, (None, None, None), false) => {
+            if BASE64.decode(key.0.as_bytes()).is_err() {
+                return invalid("the option 'access_key' is no key of a storage account: those are base64");
+            }
+            AzureAccess::Key(key)
+        }
         (None, Some(sas), (None, None, None), false) => AzureAccess::Sas(sas),
         (None, None, (Some(tenant), Some(id), Some(secret)), false) => AzureAccess::Client { tenant, id, secret },
         (None, None, (None, None, None), true) => AzureAccess::Anonymous,
