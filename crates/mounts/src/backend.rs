@@ -229,9 +229,12 @@ type HdfsError = Result<object_store::Error, InvalidMount>;
 
 #[cfg(feature = "hdfs")]
 fn hdfs_client(hdfs: &crate::options::Hdfs) -> Result<Arc<dyn ObjectStore>, HdfsError> {
-    let builder = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
-        .with_url(&hdfs.server)
-        .with_config(hdfs.settings.clone());
+    let mut settings = hdfs.settings.clone();
+    // By itself it asks a namenode that is not there for minutes.
+    settings
+        .entry("dfs.client.failover.max.attempts".to_owned())
+        .or_insert_with(|| (TRIES_AFTER_FIRST + 1).to_string());
+    let builder = hdfs_native_object_store::HdfsObjectStoreBuilder::new().with_url(&hdfs.server).with_config(settings);
     Ok(Arc::new(builder.build().map_err(Ok)?))
 }
 

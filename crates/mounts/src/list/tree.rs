@@ -155,17 +155,36 @@ impl Tree<'_> {
         Err(self.voice.unavailable("has a folder with too many keys to be listed"))
     }
 
+    /// The folder that is mounted. The client lists one that is not there as
+    /// an empty one.
+    async fn must_be_there(&self, path: &Path) -> Result<()> {
+        let parts: Vec<_> = path.parts().collect();
+        let Some((_, above)) = parts.split_last() else { return Ok(()) };
+        let above = Path::from_iter(above.iter().cloned());
+        let asked = self.store.list_with_delimiter(Some(&above).filter(|p| !p.is_root()));
+        match tokio::time::timeout(ANSWER, asked).await {
+            Ok(Ok(found)) if found.common_prefixes.contains(path) => Ok(()),
+            Ok(Ok(_)) => {
+                let error = std::io::Error::new(std::io::ErrorKind::NotFound, format!("there is no folder '{path}'"));
+                Err(self.voice.error(generic(error)))
+            }
+            Ok(Err(e)) => Err(self.voice.error(e)),
+            Err(_) => Err(self.voice.unavailable("did not answer in time")),
+        }
+    }
+
     async fn read_remote(&self, folder: &mut Open, need: &Need) -> Result<()> {
         let key = format!("{}{}", self.root, need.folder);
         let Ok(path) = Path::parse(key) else { return Ok(()) };
         let asked = self.store.list_with_delimiter(Some(&path).filter(|p| !p.is_root()));
         let found = match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(found)) => found,
-            // The mounted folder itself must be there.
-            Ok(Err(object_store::Error::NotFound { .. })) if !need.folder.is_empty() => return Ok(()),
             Ok(Err(e)) => return Err(self.voice.error(e)),
             Err(_) => return Err(self.voice.unavailable("did not answer in time")),
         };
+        if need.folder.is_empty() && found.common_prefixes.is_empty() && found.objects.is_empty() {
+            self.must_be_there(&path).await?;
+        }
         let mut names = Names::new();
         for prefix in found.common_prefixes {
             names.extend(prefix.filename().map(|name| (format!("{name}/"), None)));
