@@ -16,6 +16,7 @@ use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 
+use crate::blocks::Blocks;
 use crate::failure::Voice;
 use crate::options::{AzureAccess, Http, InvalidMount, MountSpec, Store};
 use crate::transport::Lenient;
@@ -110,7 +111,7 @@ impl Backend {
                 Self {
                     conditions: s3.conditional_put == Some(true),
                     ordered: s3.lists_by_bytes == Some(true),
-                    ..Self::cloud(Kind::S3, builder.build().map_err(wrong)?)
+                    ..Self::cloud(Kind::S3, Arc::new(builder.build().map_err(wrong)?))
                 }
             }
             Store::Gcs(gcs) => {
@@ -128,15 +129,16 @@ impl Backend {
                         StaticCredentialProvider::new(GcpCredential { bearer: String::new() }),
                     )),
                 };
-                Self::cloud(Kind::Gcs, builder.build().map_err(wrong)?)
+                Self::cloud(Kind::Gcs, Arc::new(builder.build().map_err(wrong)?))
             }
             Store::Azure(azure) => {
+                let options = client(&azure.http)?;
                 let mut builder = MicrosoftAzureBuilder::new()
                     .with_account(&azure.account)
                     .with_container_name(&azure.container)
                     .with_disable_tagging(true)
                     .with_retry(retry())
-                    .with_client_options(client(&azure.http)?);
+                    .with_client_options(options.clone());
                 if let Some(endpoint) = &azure.http.endpoint {
                     builder = builder.with_endpoint(endpoint.clone());
                 }
@@ -148,7 +150,9 @@ impl Backend {
                         builder.with_client_secret_authorization(id, &secret.0, tenant)
                     }
                 };
-                Self::cloud(Kind::Azure, builder.build().map_err(wrong)?)
+                let store = Arc::new(builder.build().map_err(wrong)?);
+                let blocks = Blocks::new(store.clone(), azure, &options).map_err(wrong)?;
+                Self { multipart: Some(Arc::new(blocks)), ..Self::cloud(Kind::Azure, store) }
             }
             Store::Hdfs(hdfs) => Self::folders(
                 Kind::Hdfs,
@@ -170,8 +174,7 @@ impl Backend {
         Ok(Self { prefix: spec.prefix.clone(), voice, ..made })
     }
 
-    fn cloud<T: ObjectStore + MultipartStore + PaginatedListStore>(kind: Kind, store: T) -> Self {
-        let store = Arc::new(store);
+    fn cloud<T: ObjectStore + MultipartStore + PaginatedListStore>(kind: Kind, store: Arc<T>) -> Self {
         Self {
             multipart: Some(store.clone()),
             pages: Some(store.clone()),

@@ -7,7 +7,7 @@ use object_store::{Attribute, Attributes};
 
 use crate::backend::Kind;
 
-const META: &str = "x-amz-meta-";
+pub(crate) const META: &str = "x-amz-meta-";
 
 /// Refuses what no mounted store keeps, before anything is sent.
 pub(crate) fn refuse_what_is_not_kept(kind: Kind, new: &NewObject) -> Result<()> {

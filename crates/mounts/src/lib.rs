@@ -6,6 +6,7 @@
 //! mount is a document of the bucket, with its secrets sealed.
 
 mod backend;
+mod blocks;
 mod body;
 mod depot;
 mod failure;

@@ -188,7 +188,10 @@ impl Remote {
         let completing = self.multipart()?.complete_multipart(&open.path, &open.id, ids);
         match completing.await {
             Ok(_) => {}
-            Err(object_store::Error::NotFound { .. }) => return Err(Error::NoSuchUpload),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.uploads.all().remove(&open.order());
+                return Err(Error::NoSuchUpload);
+            }
             Err(e) => return Err(self.backend.voice.error(e)),
         }
         self.uploads.all().remove(&open.order());
