@@ -2,11 +2,16 @@
 //! the time they may take to ask and in the time they may leave our bytes
 //! lying; drained on request, and cut off when that takes too long.
 //!
-//! HTTP/1.1 only: its timer for heads starts before the first byte, so a
-//! connection that says nothing holds its place for a moment, not for ever.
+//! HTTP/1.1, whose timer for heads starts before the first byte, so a
+//! connection that says nothing holds its place for a moment, not for ever;
+//! and HTTP/2 without TLS where a listener wants it ([`serve_both`]).
 
+mod http2;
 mod linger;
 mod peer;
+mod stream;
+
+use stream::Stream;
 
 pub use linger::{Linger, Lingering};
 
@@ -25,13 +30,9 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// A peer that takes none of our bytes for this long is gone.
-const SEND_TIMEOUT_MS: u32 = 60_000;
 /// Also what is read from a connection at once.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 /// After an accept failed, mostly for want of descriptors.
@@ -64,12 +65,40 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    run(listener, service, limits, false, stop).await;
+}
+
+/// As [`serve`], and takes HTTP/2 from peers that begin with its preface. A
+/// connection of theirs that no byte crosses for `limits.idle` is asked to go,
+/// and cut off when it stays as silent for twice as long again.
+pub async fn serve_both<S, B>(listener: Listener, service: S, limits: Limits, stop: impl Future<Output = ()>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    run(listener, service, limits, true, stop).await;
+}
+
+async fn run<S, B>(listener: Listener, service: S, limits: Limits, both: bool, stop: impl Future<Output = ()>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(HEAD_BYTES_MAX);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     // Dropped when draining is over: every connection sees that and ends.
     let (cut, is_cut) = watch::channel(());
+    let (stopping, is_stopping) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
         let (stream, peer, place) = tokio::select! {
@@ -78,18 +107,36 @@ where
             next = next(&listener, &connections) => next,
         };
         let service = peer::FromPeer { service: service.clone(), peer };
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
-        let mut is_cut = is_cut.clone();
+        let (server, mut is_cut) = (server.clone(), is_cut.clone());
+        // Draining waits for whoever holds one.
+        let (watcher, stopped) = (graceful.watcher(), is_stopping.clone());
         tokio::spawn(async move {
+            let connection = async {
+                if !both {
+                    // A broken connection is the peer's business.
+                    let _ = watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await;
+                    return;
+                }
+                match http2::begins(stream, limits.idle, stopped.clone()).await {
+                    Some((stream, true)) => {
+                        http2::serve(stream, service, limits.idle, stopped).await;
+                        drop(watcher);
+                    }
+                    Some((stream, false)) => {
+                        let _ = watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await;
+                    }
+                    None => {}
+                }
+            };
             tokio::select! {
-                // A broken connection is the peer's business.
-                _ = connection => {}
+                () = connection => {}
                 _ = is_cut.changed() => {}
             }
             drop(place);
         });
     }
     drop(listener);
+    drop(stopping);
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not finish within {} s and were cut off", limits.drain.as_secs());
     }
@@ -119,59 +166,4 @@ async fn next(listener: &Listener, connections: &Arc<Semaphore>) -> (Stream, Opt
 fn is_of_one_connection(e: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(e.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::ConnectionRefused)
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn tcp(stream: TcpStream) -> Self {
-        // Small answers must not wait for an acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &SEND_TIMEOUT_MS);
-        Self::Tcp(stream)
-    }
-}
-
-/// Passes a call on to whichever stream it is.
-macro_rules! forward {
-    ($this:expr, $call:ident $(, $argument:expr)*) => {
-        match $this.get_mut() {
-            Self::Tcp(stream) => std::pin::Pin::new(stream).$call($($argument),*),
-            Self::Unix(stream) => std::pin::Pin::new(stream).$call($($argument),*),
-        }
-    };
-}
-
-type Context<'a, 'b> = &'a mut std::task::Context<'b>;
-type Poll<T> = std::task::Poll<io::Result<T>>;
-
-impl AsyncRead for Stream {
-    fn poll_read(self: std::pin::Pin<&mut Self>, cx: Context, buffer: &mut tokio::io::ReadBuf<'_>) -> Poll<()> {
-        forward!(self, poll_read, cx, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: std::pin::Pin<&mut Self>, cx: Context, bytes: &[u8]) -> Poll<usize> {
-        forward!(self, poll_write, cx, bytes)
-    }
-
-    fn poll_write_vectored(self: std::pin::Pin<&mut Self>, cx: Context, parts: &[io::IoSlice<'_>]) -> Poll<usize> {
-        forward!(self, poll_write_vectored, cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: std::pin::Pin<&mut Self>, cx: Context) -> Poll<()> {
-        forward!(self, poll_flush, cx)
-    }
-
-    fn poll_shutdown(self: std::pin::Pin<&mut Self>, cx: Context) -> Poll<()> {
-        forward!(self, poll_shutdown, cx)
-    }
 }

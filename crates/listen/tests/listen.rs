@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use muonic_listen::{Limits, Linger, Lingering, Listener, serve};
+use muonic_listen::{Limits, Linger, Lingering, Listener, serve, serve_both};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -127,4 +127,80 @@ async fn what_does_not_finish_is_cut_off() {
     task.await.expect("it ends");
     assert_eq!(slow.read(&mut [0; 9]).await.unwrap_or(0), 0, "the connection is closed");
     std::fs::remove_file(&folder).expect("removed");
+}
+
+async fn start_both(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until = async {
+        let _ = stopped.await;
+    };
+    (address, stop, tokio::spawn(serve_both(Listener::Tcp(listener), service_fn(answer), limits, until)))
+}
+
+async fn http2(address: SocketAddr) -> (hyper::client::conn::http2::SendRequest<Full<Bytes>>, JoinHandle<()>) {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let made = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await;
+    let (send, connection) = made.expect("HTTP/2");
+    (send, tokio::spawn(async { drop(connection.await) }))
+}
+
+fn ask(path: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("http://x{path}")).body(Full::default()).expect("a request")
+}
+
+#[tokio::test]
+async fn both_versions_are_understood() {
+    let (address, stop, task) = start_both(limits(4, 60_000)).await;
+    let (mut send, _connection) = http2(address).await;
+    for _ in 0..3 {
+        assert_eq!(send.send_request(ask("/")).await.expect("an answer").version(), http::Version::HTTP_2);
+    }
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    // However its first bytes come.
+    for byte in &b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"[..8] {
+        stream.write_all(&[*byte]).await.expect("written");
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"TTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.expect("written");
+    let mut text = vec![0; 4096];
+    let n = stream.read(&mut text).await.expect("an answer");
+    assert!(text[..n].ends_with(b"here"), "{}", String::from_utf8_lossy(&text[..n]));
+    assert!(asked(&mut stream).await.ends_with("here"));
+    stop.send(()).expect("it runs");
+    tokio::time::timeout(Duration::from_secs(10), task).await.expect("idle connections go at once").expect("it ends");
+}
+
+/// The one place is free again in the end.
+#[tokio::test]
+async fn silent_connections_of_http2_give_their_places_back() {
+    let (address, stop, task) = start_both(limits(1, 100)).await;
+    for first in [&b""[..], b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut silent = TcpStream::connect(address).await.expect("connected");
+        silent.write_all(first).await.expect("written");
+        let mut rest = Vec::new();
+        // What it is told, until it is cut off.
+        let _ = silent.read_to_end(&mut rest).await;
+    }
+    // One with a request that is never answered.
+    let (mut send, _connection) = http2(address).await;
+    send.send_request(ask("/slow")).await.expect_err("it is cut off");
+    let (mut send, _connection) = http2(address).await;
+    send.send_request(ask("/")).await.expect("an answer");
+    stop.send(()).expect("it runs");
+    task.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn what_http2_does_not_finish_is_cut_off() {
+    let (address, stop, task) = start_both(limits(4, 60_000)).await;
+    let (mut send, _connection) = http2(address).await;
+    send.send_request(ask("/")).await.expect("an answer");
+    let slow = tokio::spawn(send.send_request(ask("/slow")));
+    send.send_request(ask("/")).await.expect("an answer");
+    stop.send(()).expect("it runs");
+    tokio::time::timeout(Duration::from_secs(10), task).await.expect("within the limit").expect("it ends");
+    slow.await.expect("it ran").expect_err("cut off");
 }
