@@ -20,6 +20,11 @@ impl Failure {
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
     }
+
+    /// Of a panic, which is in the log.
+    pub fn internal() -> Self {
+        Self::new(ErrorCode::Internal, "the replica failed on this request; its log says more")
+    }
 }
 
 impl IntoResponse for Failure {

@@ -291,6 +291,6 @@ impl hyper::body::Body for Answer {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|e| {
         tracing::error!("a request's work panicked: {e}");
-        Failure::new(ErrorCode::Internal, "the replica failed on this request; its log says more")
+        Failure::internal()
     })
 }

@@ -37,6 +37,23 @@ pub fn router(replica: Arc<Replica>) -> Router {
         .with_state(replica)
 }
 
+/// That a request means the model that is here.
+fn check(replica: &Replica, model: &str, version: Option<&str>) -> Result<(), Failure> {
+    if model != replica.name {
+        return Err(Failure::new(
+            ErrorCode::NotFound,
+            format!("there is no model '{}' here; there is '{}'", clip(model), replica.name),
+        ));
+    }
+    match version {
+        Some(version) if version != replica.version => Err(Failure::new(
+            ErrorCode::NotFound,
+            format!("there is no version '{}' of '{}' here; there is {}", clip(version), replica.name, replica.version),
+        )),
+        _ => Ok(()),
+    }
+}
+
 struct InFlight<'r>(&'r Replica);
 
 impl<'r> InFlight<'r> {

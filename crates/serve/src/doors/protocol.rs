@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use muonic_types::ErrorCode;
 use serde_json::json;
 
-use super::{InFlight, clip};
+use super::{InFlight, check};
 use crate::failure::Failure;
 use crate::oip::{JSON_LENGTH_HEADER, request, response};
 use crate::replica::{Asked, Form, ROWS_MAX, Replica};
@@ -25,20 +25,9 @@ struct ModelPath {
     version: Option<String>,
 }
 
-/// That a request means the model that is here.
-fn check(replica: &Replica, at: &ModelPath) -> Result<(), Failure> {
-    if at.model != replica.name {
-        return Err(Failure::new(
-            ErrorCode::NotFound,
-            format!("there is no model '{}' here; there is '{}'", clip(&at.model), replica.name),
-        ));
-    }
-    match &at.version {
-        Some(v) if *v != replica.version => Err(Failure::new(
-            ErrorCode::NotFound,
-            format!("there is no version '{}' of '{}' here; there is {}", clip(v), replica.name, replica.version),
-        )),
-        _ => Ok(()),
+impl ModelPath {
+    fn check(&self, replica: &Replica) -> Result<(), Failure> {
+        check(replica, &self.model, self.version.as_deref())
     }
 }
 
@@ -52,8 +41,8 @@ pub(super) fn router() -> Router<Arc<Replica>> {
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/{*rest}", any(async || missing(LOADING)))
         .route("/v2/models/stats", get(all_statistics))
-        .route("/v2/systemsharedmemory/{*rest}", any(async || missing("shared memory tensors")))
-        .route("/v2/cudasharedmemory/{*rest}", any(async || missing("shared memory tensors")))
+        .route("/v2/systemsharedmemory/{*rest}", any(async || missing(SHARED_MEMORY)))
+        .route("/v2/cudasharedmemory/{*rest}", any(async || missing(SHARED_MEMORY)))
         .route("/v2/trace/{*rest}", any(async || missing("the trace extension")))
         .route("/v2/logging", any(async || missing("the logging extension")));
     for base in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
@@ -90,13 +79,13 @@ async fn model_ready(
     State(replica): State<Arc<Replica>>,
     Path(at): Path<ModelPath>,
 ) -> Result<impl IntoResponse, Failure> {
-    check(&replica, &at)?;
+    at.check(&replica)?;
     replica.ready()?;
     Ok(axum::Json(json!({ "name": replica.name, "ready": true })))
 }
 
 async fn model(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -> Result<impl IntoResponse, Failure> {
-    check(&replica, &at)?;
+    at.check(&replica)?;
     let ports = |ports: Option<&[Port]>| {
         ports
             .unwrap_or(&[])
@@ -113,8 +102,9 @@ async fn model(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -
     })))
 }
 
+pub(super) const SHARED_MEMORY: &str = "shared memory tensors";
 /// The one model is there from the start to the end.
-const LOADING: &str = "loading and unloading models: a replica serves one; deploy another version instead";
+pub(super) const LOADING: &str = "loading and unloading models: a replica serves one; deploy another version instead";
 
 async fn index(State(replica): State<Arc<Replica>>) -> impl IntoResponse {
     let (state, reason) = match replica.ready() {
@@ -132,13 +122,13 @@ async fn statistics(
     State(replica): State<Arc<Replica>>,
     Path(at): Path<ModelPath>,
 ) -> Result<impl IntoResponse, Failure> {
-    check(&replica, &at)?;
+    at.check(&replica)?;
     Ok(all_statistics(State(replica)).await)
 }
 
 /// As much of Triton's model configuration as there is to say.
 async fn config(State(replica): State<Arc<Replica>>, Path(at): Path<ModelPath>) -> Result<impl IntoResponse, Failure> {
-    check(&replica, &at)?;
+    at.check(&replica)?;
     let runtime = &replica.runtime;
     // Where rows may go together, dimensions are without the first.
     let skip = usize::from(runtime.batches());
@@ -181,7 +171,7 @@ async fn infer(
 }
 
 async fn answer(replica: &Arc<Replica>, at: &ModelPath, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
-    check(replica, at)?;
+    at.check(replica)?;
     exchange(replica, headers, body, Protocol { json_length: json_length(headers)? }).await
 }
 

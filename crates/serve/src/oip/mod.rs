@@ -2,6 +2,7 @@
 //! [`response`] writes them. Both are pure and see foreign bytes, so nothing
 //! in here may panic or use memory out of proportion to the body.
 
+pub mod check;
 pub mod data;
 pub mod request;
 pub mod response;

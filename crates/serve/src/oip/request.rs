@@ -13,20 +13,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::check::{self, NAME_BYTES_MAX, PORTS_MAX, RANK_MAX, clip};
 use super::data;
 use crate::failure::Failure;
-use crate::tensor::{Data, DataType, Port, Tensor, Texts, elements};
+use crate::tensor::{DataType, Port, Tensor};
 
-/// Most inputs or outputs in one request.
-const PORTS_MAX: usize = 1024;
 /// Of requests that do not say.
 pub const PRIORITY_DEFAULT: u32 = 1 << 16;
-/// Most dimensions of a tensor.
-const RANK_MAX: usize = 32;
 /// Longest `parameters` that is read.
 const PARAMETERS_BYTES_MAX: usize = 64 << 10;
-/// Longest name, datatype or id, as it stands in the request.
-const NAME_BYTES_MAX: usize = 4 << 10;
 
 #[derive(Debug)]
 pub struct Request {
@@ -146,11 +141,7 @@ pub fn read(
             binary.remaining()
         )));
     }
-    if let Some(ports) = inputs
-        && let Some(missing) = ports.iter().find(|p| !names.contains(&p.name))
-    {
-        return Err(Failure::bad(format!("input '{}' is missing; the model wants {}", missing.name, list(ports))));
-    }
+    check::complete(&names, inputs)?;
     let outputs = wanted(raw.outputs, parameters.binary_data_output.unwrap_or(false), outputs)?;
     let id = raw.id.filter(|id| id.get() != "null").map(|id| text(id, "the id")).transpose()?;
     let priority = parameters.priority.filter(|p| *p > 0).unwrap_or(PRIORITY_DEFAULT);
@@ -177,27 +168,7 @@ fn tensor(
     let shown = clip(&name).to_owned();
     let bad = |message: String| Failure::bad(format!("input '{shown}' {message}"));
     let datatype = text(raw.datatype, &format!("the datatype of input '{shown}'"))?;
-    let datatype = DataType::parse(&datatype).ok_or_else(|| match datatype.as_str() {
-        "BF16" => Failure::new(ErrorCode::NotImplemented, "not implemented: BF16 tensors"),
-        other => bad(format!("has the unknown datatype '{}'; there are {}", clip(other), DataType::names())),
-    })?;
-    let wanted = elements(&raw.shape).ok_or_else(|| {
-        bad(format!("has shape {:?}; dimensions must be 0 or more and their product fit in memory", raw.shape))
-    })?;
-    if let Some(ports) = ports {
-        let port = ports
-            .iter()
-            .find(|p| p.name == name)
-            .ok_or_else(|| Failure::bad(format!("the model has no input '{shown}'; it wants {}", list(ports))))?;
-        if port.datatype != datatype {
-            return Err(bad(format!("has datatype {}; the model wants {}", datatype.name(), port.datatype.name())));
-        }
-        let fits = port.shape.len() == raw.shape.len()
-            && port.shape.iter().zip(&raw.shape).all(|(want, got)| *want < 0 || want == got);
-        if !fits {
-            return Err(bad(format!("has shape {}; the model wants {}", shape(&raw.shape), shape(&port.shape))));
-        }
-    }
+    let (datatype, wanted) = check::input(&name, &datatype, &raw.shape, ports)?;
     let parameters = parameters(raw.parameters, &format!("input '{shown}'"))?;
     if parameters.shared_memory_region.is_some() {
         return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: shared memory tensors"));
@@ -219,34 +190,10 @@ fn tensor(
         (Some(size), None) => {
             // A string has its length in four bytes.
             charge(wanted.min(size / datatype.size().unwrap_or(4)) * cost(datatype))?;
-            from_binary(binary.split_to(size), datatype, &raw.shape, wanted).map_err(bad)?
+            check::binary(binary.split_to(size), datatype, &raw.shape, wanted).map_err(bad)?
         }
     };
     Tensor::new(name, datatype, raw.shape, data).map_err(Failure::bad)
-}
-
-fn from_binary(bytes: Bytes, datatype: DataType, dims: &[i64], wanted: usize) -> Result<Data, String> {
-    if let Some(size) = datatype.size() {
-        let expected = wanted.checked_mul(size);
-        if expected != Some(bytes.len()) {
-            return Err(format!(
-                "has {} bytes of binary data; {} of shape {} takes {} bytes for each of {wanted} values",
-                bytes.len(),
-                datatype.name(),
-                shape(dims),
-                size
-            ));
-        }
-        if datatype == DataType::Bool && bytes.iter().any(|b| *b > 1) {
-            return Err("has binary data with a byte above 1; BOOL wants 0 or 1".into());
-        }
-        return Ok(Data::Raw(bytes));
-    }
-    let items = Texts::parse(bytes).map_err(|why| format!("has binary data that {why}"))?;
-    if items.count() != wanted {
-        return Err(format!("has {} values; its shape {} asks for {wanted}", items.count(), shape(dims)));
-    }
-    Ok(Data::Text(items))
 }
 
 fn wanted(raw: Vec<Object<RawOutput<'_>>>, binary: bool, ports: Option<&[Port]>) -> Result<Wanted, Failure> {
@@ -265,14 +212,7 @@ fn wanted(raw: Vec<Object<RawOutput<'_>>>, binary: bool, ports: Option<&[Port]>)
         if parameters.shared_memory_region.is_some() {
             return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: shared memory tensors"));
         }
-        if let Some(ports) = ports
-            && !ports.iter().any(|p| p.name == name)
-        {
-            return Err(Failure::bad(format!("the model has no output '{shown}'; it has {}", list(ports))));
-        }
-        if !names.insert(name.clone()) {
-            return Err(Failure::bad(format!("output '{shown}' stands twice in the request")));
-        }
+        check::output(&name, ports, &mut names)?;
         outputs.push(WantedOutput { name, binary: parameters.binary_data.unwrap_or(binary) });
     }
     Ok(Wanted::These(outputs))
@@ -287,23 +227,6 @@ fn parameters(raw: Option<&RawValue>, of: &str) -> Result<Parameters, Failure> {
         return Err(Failure::bad(format!("the parameters of {of} are not an object")));
     }
     serde_json::from_str(raw.get()).map_err(|e| Failure::bad(format!("the parameters of {of} are not valid: {e}")))
-}
-
-/// `[-1,64]`, as messages show shapes.
-pub fn shape(dims: &[i64]) -> String {
-    format!("[{}]", dims.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
-}
-
-fn list(ports: &[Port]) -> String {
-    ports
-        .iter()
-        .map(|p| format!("'{}' ({} {})", p.name, p.datatype.name(), shape(&p.shape)))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn clip(text: &str) -> &str {
-    &text[..text.floor_char_boundary(100)]
 }
 
 /// A list of at most `MAX` items, refused at the first one beyond.

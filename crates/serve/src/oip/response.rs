@@ -117,7 +117,9 @@ pub fn write(
     Ok(Body { bytes: json.into(), json_length })
 }
 
-fn choose(tensors: Vec<Tensor>, wanted: &Wanted) -> Result<Vec<(Tensor, bool)>, Failure> {
+/// Those that are wanted, in the order wanted, each with whether it goes as
+/// binary data.
+pub fn choose(tensors: Vec<Tensor>, wanted: &Wanted) -> Result<Vec<(Tensor, bool)>, Failure> {
     match wanted {
         Wanted::All { binary } => Ok(tensors.into_iter().map(|t| (t, *binary)).collect()),
         Wanted::These(outputs) => {

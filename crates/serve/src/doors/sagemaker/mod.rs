@@ -224,7 +224,7 @@ fn shaped(port: Option<&Port>, shape: Vec<i64>, what: &str) -> Result<Vec<i64>, 
     if fits(&row) {
         return Ok(row);
     }
-    let (got, want) = (crate::oip::request::shape(&shape), crate::oip::request::shape(&port.shape));
+    let (got, want) = (crate::oip::check::shape(&shape), crate::oip::check::shape(&port.shape));
     Err(Failure::bad(format!("{what} has shape {got}; the model's input '{}' wants {want}", port.name)))
 }
 
