@@ -69,7 +69,7 @@ pub struct Args {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// Port to listen on; 0 takes a free one
+    /// Port to listen on, for HTTP and gRPC; 0 takes a free one
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
     /// The model's name in the paths of requests [default: the file's or folder's name]

@@ -39,7 +39,7 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
         };
         let runtime = Arc::clone(&model.runtime);
         let replica = Replica::new(name.clone(), "1".into(), model, limits).context("cannot start the threads that run the model")?;
-        let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}");
+        let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}, and over gRPC at {address}");
         let stopping = replica.clone();
         let stop = async move {
             terminated.wait().await;

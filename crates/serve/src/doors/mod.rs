@@ -1,6 +1,7 @@
 //! The ways in: each protocol reads requests and writes answers, and nothing
 //! more.
 
+mod grpc;
 mod openai;
 mod protocol;
 pub(crate) mod sagemaker;
@@ -19,6 +20,7 @@ pub fn router(replica: Arc<Replica>) -> Router {
     protocol::router()
         .merge(openai::router())
         .merge(sagemaker::router())
+        .merge(grpc::router())
         .fallback(async |request: Request<Body>| {
             Failure::new(
                 ErrorCode::NotFound,
