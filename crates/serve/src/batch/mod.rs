@@ -299,6 +299,10 @@ impl<K> State<K> {
         if before == 0 {
             return Some(first);
         }
+        // Of a large one nobody knows how long it takes.
+        if self.queue.values().any(|waiting| self.curve.run(waiting.rows.unwrap_or(1)).is_none()) {
+            return None;
+        }
         Some(first + self.curve.queue(before, lanes)?)
     }
 }

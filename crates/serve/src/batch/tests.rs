@@ -219,6 +219,20 @@ async fn what_would_be_late_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn what_nobody_knows_the_time_of_is_not_refused() {
+    let (batcher, _, gate, first) = held(DOUBLE).await;
+    batcher.shared.lock().curve.record(1, Duration::from_millis(1));
+    let soon = Some(Instant::now() + Duration::from_secs(60));
+    let large = batcher.submit(Request { answer_by: soon, ..request(&vec![1.0; 1_000_000]) }).unwrap();
+    let behind = batcher.submit(Request { answer_by: soon, ..request(&[1.0]) }).unwrap();
+    let opener = std::thread::spawn(move || (0..3).for_each(|_| _ = gate.wait()));
+    for turn in [first, large, behind] {
+        turn.answer().await.unwrap().0.unwrap();
+    }
+    opener.join().unwrap();
+}
+
+#[tokio::test]
 async fn one_bad_request_harms_no_other() {
     let model = model(DOUBLE, Duration::from_micros(500));
     let batcher = batcher(&model);
