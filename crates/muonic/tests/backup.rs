@@ -70,6 +70,9 @@ fn fill(server: &Server, folder: &Path) -> String {
     let job = run(&client, &shell("train", "echo hello; sleep 0"));
     server.ok(&["model", "register", "tiny", model_file("add.onnx").to_str().expect("UTF-8")]);
     server.ok(&["deploy", "tiny", "--name", "tiny"]);
+    // A replica ships its log when it comes to it.
+    let served = || server.ok(&["endpoint", "logs", "tiny"]).contains("serving tiny@1").then_some(());
+    until("the replica's log arrives", served);
     log_of(&client, &job.id)
 }
 

@@ -102,3 +102,63 @@ async fn complete_ten_thousand_parts() {
         println!("extents of a range: {:?} each", started.elapsed() / 10_000);
     }
 }
+
+/// With MUONIC_GROWTH=10000000, say: point reads and pages of a list among so
+/// many objects, and among 10,000.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn growth() {
+    let Some(many) = std::env::var("MUONIC_GROWTH").ok().and_then(|many| many.parse::<u64>().ok()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite"), false).unwrap();
+    index.bucket_create(new_bucket("b", false)).await.unwrap();
+    let mut there = 0;
+    for wanted in [10_000, many] {
+        let started = Instant::now();
+        let next = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(there));
+        let tasks: Vec<_> = (0..256)
+            .map(|_| {
+                let (index, next) = (index.clone(), next.clone());
+                tokio::spawn(async move {
+                    loop {
+                        let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if n >= wanted {
+                            return;
+                        }
+                        index.put(target(&key_of(n)), NewObject::default(), content(b"0123456789abcdef")).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        there = wanted;
+        let filled = started.elapsed();
+        let mut points = Vec::new();
+        let mut pages = Vec::new();
+        for turn in 0..4000u64 {
+            let key = key_of(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % wanted);
+            let started = Instant::now();
+            let object = index.get("b", &key, None).unwrap().unwrap();
+            std::hint::black_box(index.extents(object.content, 0..object.size).unwrap().unwrap());
+            points.push(started.elapsed());
+            if turn % 20 == 0 {
+                let after = muonic_ports::object_store::After::Key(key);
+                let started = Instant::now();
+                let page = ListQuery { after, max: 1000, ..ListQuery::default() };
+                std::hint::black_box(index.list("b", &page).await.unwrap());
+                pages.push(started.elapsed());
+            }
+        }
+        points.sort();
+        pages.sort();
+        let (point, page) = (points[points.len() / 2], pages[pages.len() / 2]);
+        let bytes = std::fs::metadata(dir.path().join("index.sqlite")).unwrap().len();
+        println!("{wanted} objects ({} MiB, {filled:?}): point {point:?}, page of 1000 {page:?}", bytes >> 20);
+    }
+}
+
+/// Keys come in no order.
+fn key_of(n: u64) -> String {
+    format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
