@@ -1,5 +1,6 @@
 //! The command line: nouns, then verbs, as in the API, of which it is a
-//! client like any other. It sees types and the client, nothing of the server.
+//! client like any other. It sees types, the client and the simulator, nothing
+//! of the server.
 //!
 //! One file per noun holds its commands' arguments and what they do;
 //! `parse` turns words into values, `render` turns values into text, both
@@ -29,6 +30,7 @@ mod predict;
 mod progress;
 mod reference;
 mod render;
+mod simulate;
 mod status;
 mod store;
 mod usage;
@@ -65,6 +67,7 @@ pub enum Command {
     Cost(cost::CostArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    Simulate(simulate::SimulateArgs),
     /// Make, list and revoke keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -86,6 +89,7 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
         Command::Cost(args) => args.run(&context),
         Command::Status(args) => args.run(&context),
         Command::Doctor(args) => args.run(&context),
+        Command::Simulate(args) => args.run(&context),
         Command::Key(command) => command.run(&context),
         Command::Completions(args) => args.run(&context, cli()),
     };

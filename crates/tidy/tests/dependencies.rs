@@ -107,6 +107,13 @@ fn the_scheduler_depends_on_types_only() {
 }
 
 #[test]
+fn the_simulator_knows_the_scheduler_only() {
+    let known = ["muonic-types", "muonic-scheduler", "muonic-simulate"];
+    let others: Vec<&str> = GRAPH.ours().map(|p| p.name.as_str()).filter(|ours| !known.contains(ours)).collect();
+    knows_nothing_of("muonic-simulate", &others, "it drives the deciders, with a trace in the server's place");
+}
+
+#[test]
 fn the_policy_depends_on_types_and_parsers_only() {
     let allowed = ["muonic-types", "serde", "serde_json", "jiff", "data-encoding"];
     let direct = GRAPH.direct("muonic-policy");
