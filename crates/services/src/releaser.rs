@@ -117,7 +117,13 @@ impl Releaser {
         let units: HashMap<UnitId, UnitState> =
             self.engine.list().await?.into_iter().map(|u| (u.unit, u.state)).collect();
         let mut acted = self.observe(&units, &replicas).await;
+        let before = replicas;
         let replicas = self.endpoints.meta.replicas_live().await?;
+        for gone in before.iter().filter(|r| replicas.iter().all(|live| live.id != r.id)) {
+            // It may have said meanwhile that it failed: that counts before
+            // another is launched in its place.
+            self.note_failure(&gone.id).await;
+        }
         let endpoints = self.endpoints.meta.endpoints_all().await?;
         self.publish(&endpoints, &replicas);
         for endpoint in &endpoints {

@@ -124,7 +124,10 @@ async fn growth() {
                         if n >= wanted {
                             return;
                         }
-                        index.put(target(&key_of(n)), NewObject::default(), content(b"0123456789abcdef")).await.unwrap();
+                        index
+                            .put(target(&key_of(n)), NewObject::default(), content(b"0123456789abcdef"))
+                            .await
+                            .unwrap();
                     }
                 })
             })
