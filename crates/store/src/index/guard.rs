@@ -4,8 +4,10 @@
 //! A guard is eight bytes: the CRC32C of the columns that lists read, and that
 //! of `more` (zeros where there is none), both little-endian.
 
-use crc_fast::{CrcAlgorithm, checksum};
-use rusqlite::types::{Type, Value, ValueRef};
+use std::cell::RefCell;
+
+use crc_fast::crc32_iscsi;
+use rusqlite::types::{FromSql, Type, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::rows::{odd, version_columns};
@@ -16,34 +18,45 @@ type Sql<T> = rusqlite::Result<T>;
 /// Columns that lists read, and then where the guard and `more` are.
 const COLUMNS: usize = 16;
 const GUARD: usize = COLUMNS;
-pub(super) const MORE: usize = COLUMNS + 1;
+const MORE: usize = COLUMNS + 1;
 
 /// A row, its columns in the order of [`version_columns`].
 pub(super) type NewRow = [Value; COLUMNS];
 
+thread_local! {
+    /// What is summed; kept, as a list sums ten thousand rows.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 fn sum<'v>(values: impl Iterator<Item = ValueRef<'v>>) -> [u8; 4] {
-    let mut bytes = Vec::with_capacity(256);
-    for value in values {
-        let text = |bytes: &mut Vec<u8>, kind, text: &[u8]| {
-            bytes.push(kind);
-            bytes.extend((text.len() as u64).to_le_bytes());
-            bytes.extend(text);
-        };
-        match value {
-            ValueRef::Null => bytes.push(0),
-            ValueRef::Integer(n) => {
-                bytes.push(1);
-                bytes.extend(n.to_le_bytes());
-            }
-            ValueRef::Real(n) => {
-                bytes.push(2);
-                bytes.extend(n.to_le_bytes());
-            }
-            ValueRef::Text(t) => text(&mut bytes, 3, t),
-            ValueRef::Blob(b) => text(&mut bytes, 4, b),
+    BYTES.with_borrow_mut(|bytes| {
+        bytes.clear();
+        for value in values {
+            write(bytes, value);
         }
+        crc32_iscsi(bytes).to_le_bytes()
+    })
+}
+
+fn write(bytes: &mut Vec<u8>, value: ValueRef<'_>) {
+    let mut sized = |kind, text: &[u8]| {
+        bytes.push(kind);
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text);
+    };
+    match value {
+        ValueRef::Null => bytes.push(0),
+        ValueRef::Integer(n) => {
+            bytes.push(1);
+            bytes.extend(n.to_le_bytes());
+        }
+        ValueRef::Real(n) => {
+            bytes.push(2);
+            bytes.extend(n.to_le_bytes());
+        }
+        ValueRef::Text(t) => sized(3, t),
+        ValueRef::Blob(b) => sized(4, b),
     }
-    (checksum(CrcAlgorithm::Crc32Iscsi, &bytes) as u32).to_le_bytes()
 }
 
 fn sum_of_more(more: ValueRef<'_>) -> [u8; 4] {
@@ -56,21 +69,44 @@ fn of<'v>(columns: impl Iterator<Item = ValueRef<'v>>, more: ValueRef<'v>) -> [u
     [a, b, c, d, e, f, g, h]
 }
 
-/// Whether a row is as it was written. `more`: whether it has that column.
-pub(super) fn check(row: &Row<'_>, more: bool) -> Sql<()> {
+/// The columns of a row that is as it was written.
+pub(super) struct Columns<'r> {
+    /// Those of [`version_columns`] before the guard.
+    values: [ValueRef<'r>; COLUMNS],
+    more: ValueRef<'r>,
+}
+
+impl<'r> Columns<'r> {
+    pub(super) fn at(&self, at: usize) -> ValueRef<'r> {
+        self.values[at]
+    }
+
+    pub(super) fn get<T: FromSql>(&self, at: usize) -> Sql<T> {
+        Ok(T::column_result(self.values[at])?)
+    }
+
+    /// Null where the statement does not read it.
+    pub(super) fn more(&self) -> ValueRef<'r> {
+        self.more
+    }
+}
+
+/// Reads a row; an error where it is not as it was written. `more`: whether the
+/// statement has that column.
+pub(super) fn read<'r>(row: &'r Row<'_>, more: bool) -> Sql<Columns<'r>> {
     let kept: [u8; 8] = row.get_ref(GUARD)?.as_blob()?.try_into().map_err(|_| odd("guard"))?;
-    let mut columns = [ValueRef::Null; COLUMNS];
-    for (at, column) in columns.iter_mut().enumerate() {
+    let mut columns = Columns { values: [ValueRef::Null; COLUMNS], more: ValueRef::Null };
+    for (at, column) in columns.values.iter_mut().enumerate() {
         *column = row.get_ref(at)?;
     }
-    let (columns_hold, mut holds) = (sum(columns.into_iter()) == kept[..4], true);
     if more {
-        holds = sum_of_more(row.get_ref(MORE)?) == kept[4..];
+        columns.more = row.get_ref(MORE)?;
     }
-    if columns_hold && holds {
-        return Ok(());
+    let holds = sum(columns.values.into_iter()) == kept[..4];
+    if holds && (!more || sum_of_more(columns.more) == kept[4..]) {
+        return Ok(columns);
     }
-    let key = row.get_ref(0)?.as_blob().unwrap_or_default();
+    let key = columns.at(0).as_blob().unwrap_or_default();
     let what = format!("the row of {:?} is damaged; restore it from a backup", String::from_utf8_lossy(key));
     Err(rusqlite::Error::FromSqlConversionFailure(GUARD, Type::Blob, what.into()))
 }
@@ -141,7 +177,7 @@ pub(super) fn damaged(conn: &Connection, most: usize) -> Sql<Vec<String>> {
     while wrong.len() < most
         && let Some(row) = all.next()?
     {
-        if let Err(error) = check(row, true) {
+        if let Err(error) = read(row, true) {
             wrong.push(format!("versions: {error}"));
         }
     }

@@ -192,20 +192,19 @@ pub(super) struct VersionRow {
 /// `latest` is left `false`; it is for the query to know. `more`: whether the
 /// statement has that column too.
 pub(super) fn read_version(bucket: &str, row: &Row<'_>, more: bool) -> Sql<VersionRow> {
-    guard::check(row, more)?;
-    let key = row.get_ref(0)?.as_blob()?;
-    let key = String::from_utf8(key.to_vec()).map_err(|_| odd("key"))?;
+    let row = guard::read(row, more)?;
+    let key = String::from_utf8(row.at(0).as_blob()?.to_vec()).map_err(|_| odd("key"))?;
     let (age, nullness, marker): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
     let (size, content): (u64, i64) = (row.get(4)?, row.get(5)?);
     let parts: u16 = row.get(8)?;
-    let kept = match row.get_ref(9)?.as_blob_or_null()? {
+    let kept = match row.at(9).as_blob_or_null()? {
         None => None,
         Some(blob) => {
             let (algorithm, kind, bytes) = sum(blob)?;
             Some((algorithm, kind, sum_text(bytes, kind, parts)))
         }
     };
-    let more = if more { More::parse(row.get_ref(guard::MORE)?.as_str_or_null()?)? } else { More::default() };
+    let more = More::parse(row.more().as_str_or_null()?)?;
     let object = ObjectVersion {
         bucket: bucket.to_owned(),
         key,
@@ -213,13 +212,13 @@ pub(super) fn read_version(bucket: &str, row: &Row<'_>, more: bool) -> Sql<Versi
         latest: false,
         is_delete_marker: marker,
         size,
-        etag: if marker { String::new() } else { etag(row.get_ref(7)?.as_blob()?, parts) },
+        etag: if marker { String::new() } else { etag(row.at(7).as_blob()?, parts) },
         modified_at: timestamp(row.get(6)?)?,
         headers: more.headers,
         tags: more.tags,
         owner: row.get(10)?,
         acl: more.acl,
-        encryption: encryption(row.get_ref(11)?.as_str_or_null()?)?,
+        encryption: encryption(row.at(11).as_str_or_null()?)?,
         retention: retention(row.get(12)?, row.get(13)?)?,
         legal_hold: row.get(14)?,
         sum: kept,
