@@ -35,6 +35,10 @@ impl Client {
         self.post(&format!("{}/releases", path(name)), revision)
     }
 
+    pub fn endpoint_promote(&self, name: &Name) -> Result<Endpoint> {
+        self.post(&format!("{}/promote", path(name)), &serde_json::json!({}))
+    }
+
     pub fn endpoint_rollback(&self, name: &Name, revision: Option<u32>) -> Result<Endpoint> {
         self.post(&format!("{}/rollback", path(name)), &Rollback { revision })
     }

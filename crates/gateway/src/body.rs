@@ -11,12 +11,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use muonic_ports::routes::Visit;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Observation;
 use crate::pick::Lease;
 use crate::pool::Return;
+use crate::shadow::{Copied, Twin};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,12 +44,14 @@ pub struct Upload {
     inner: Body,
     left: u64,
     end: UploadEnd,
+    copy: Option<Copied>,
 }
 
 impl Upload {
-    pub fn new(inner: Body, bytes_max: u64) -> (Self, UploadEnd) {
+    /// `copy` gets what passes.
+    pub fn new(inner: Body, bytes_max: u64, copy: Option<Copied>) -> (Self, UploadEnd) {
         let end = UploadEnd::default();
-        (Self { inner, left: bytes_max, end: end.clone() }, end)
+        (Self { inner, left: bytes_max, end: end.clone(), copy }, end)
     }
 }
 
@@ -61,7 +65,12 @@ impl http_body::Body for Upload {
             Poll::Ready(Some(Ok(frame))) => {
                 let size = frame.data_ref().map_or(0, Bytes::len) as u64;
                 match self.left.checked_sub(size) {
-                    Some(left) => self.left = left,
+                    Some(left) => {
+                        self.left = left;
+                        if let (Some(copy), Some(bytes)) = (&self.copy, frame.data_ref()) {
+                            copy.add(bytes);
+                        }
+                    }
                     None => {
                         self.end.0.store(TOO_LARGE, Ordering::SeqCst);
                         return Poll::Ready(Some(Err("the body is too large".into())));
@@ -92,31 +101,25 @@ pub struct Download {
     /// The answer breaks off where nothing comes for so long.
     patience: Duration,
     silence: Pin<Box<Sleep>>,
-    _lease: Lease,
-    _room: OwnedSemaphorePermit,
-    _observation: Observation,
+    twin: Option<Twin>,
+    _held: Held,
+}
+
+/// What a request has until its answer has been sent. The order of fields is
+/// the order of dropping.
+#[expect(dead_code, reason = "kept to be dropped")]
+pub struct Held {
+    pub lease: Lease,
+    pub visit: Visit,
+    pub room: OwnedSemaphorePermit,
+    pub observation: Observation,
 }
 
 impl Download {
-    pub fn new(
-        inner: Incoming,
-        connection: Return,
-        patience: Duration,
-        lease: Lease,
-        room: OwnedSemaphorePermit,
-        observation: Observation,
-    ) -> Self {
+    /// `twin`: the copy of its request that a shadow gets.
+    pub fn new(inner: Incoming, connection: Return, patience: Duration, held: Held, twin: Option<Twin>) -> Self {
         let silence = Box::pin(tokio::time::sleep(patience));
-        Self {
-            inner,
-            ended: false,
-            connection,
-            patience,
-            silence,
-            _lease: lease,
-            _room: room,
-            _observation: observation,
-        }
+        Self { inner, ended: false, connection, patience, silence, twin, _held: held }
     }
 }
 
@@ -127,8 +130,14 @@ impl http_body::Body for Download {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match Pin::new(&mut self.inner).poll_frame(context) {
             Poll::Ready(frame) => {
-                if frame.is_none() {
-                    self.ended = true;
+                match &frame {
+                    None => self.ended = true,
+                    Some(Ok(frame)) => {
+                        if let (Some(twin), Some(bytes)) = (&self.twin, frame.data_ref()) {
+                            twin.answer.add(bytes);
+                        }
+                    }
+                    Some(Err(_)) => self.twin = None,
                 }
                 let patience = self.patience;
                 self.silence.as_mut().reset(Instant::now() + patience);
@@ -155,6 +164,9 @@ impl Drop for Download {
         // A body of known length is not polled again after its last byte.
         if self.ended || self.inner.is_end_stream() {
             self.connection.now();
+            if let Some(twin) = self.twin.take() {
+                twin.send();
+            }
         }
     }
 }

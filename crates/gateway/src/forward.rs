@@ -9,15 +9,17 @@ use axum::response::Response;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version, header};
 use hyper::body::Incoming;
+use muonic_ports::routes::{Activity, Tally, Visit};
 use muonic_types::endpoint::EndpointState;
 use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::body::{Download, Upload, UploadEnd};
+use crate::body::{Download, Held, Upload, UploadEnd};
 use crate::metrics::Observation;
-use crate::pick::{Lease, pick};
+use crate::pick::{Dice, Lease, is_failure, pick};
 use crate::pool::{Connection, Return};
 use crate::refusal::Refusal;
+use crate::shadow::Twin;
 use crate::{Gateway, Shared, auth, headers};
 
 /// Replicas tried for one request where connections fail.
@@ -38,18 +40,29 @@ pub async fn handle(State(gateway): State<Gateway>, request: Request<Body>) -> R
 async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -> Result<Response, Refusal> {
     let caller = auth::caller(shared.auth.as_ref(), request.headers())?;
     let (name, target) = split(request.uri())?;
-    let room = {
+    let (parts, body) = request.into_parts();
+    let mut head = Request::new(());
+    *head.method_mut() = parts.method;
+    *head.uri_mut() = target;
+    *head.headers_mut() = headers::to_replica(&parts.headers, id);
+    let (room, activity, dice, twin) = {
         let table = shared.routes.borrow();
         // Of another project's endpoint not even its being there is told.
         match table.routes.get(&name) {
-            Some(route) if route.project == caller.project => shared.room(&name, &table),
+            Some(route) if route.project == caller.project => (
+                shared.room(&name, &table),
+                Arc::clone(&route.activity),
+                Dice::cast(route, head.headers()),
+                Twin::of(shared, route, &head),
+            ),
             _ => return Err(not_found(&name)),
         }
     };
     let mut observation = shared.metrics.begin(&name);
-    let answer = admitted(shared, request, id, &name, target, &caller.project, room, &mut observation).await;
+    let call = Call { shared, name: &name, project: &caller.project, dice };
+    let answer = call.admitted(head, body, twin, room, activity, &mut observation).await;
     match answer {
-        Ok(Answered { mut response, lease, connection, room }) => {
+        Ok(Answered { mut response, lease, connection, visit, room, twin }) => {
             observation.code = response.status().as_u16();
             headers::strip_hop_by_hop(response.headers_mut());
             for (header, value) in
@@ -61,11 +74,9 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
             }
             let (mut parts, body) = response.into_parts();
             parts.version = Version::HTTP_11;
-            let patience = shared.settings.request_time;
-            Ok(Response::from_parts(
-                parts,
-                Body::new(Download::new(body, connection, patience, lease, room, observation)),
-            ))
+            let held = Held { lease, visit, room, observation };
+            let body = Download::new(body, connection, shared.settings.request_time, held, twin);
+            Ok(Response::from_parts(parts, Body::new(body)))
         }
         Err(refusal) => {
             observation.code = refusal.code.status();
@@ -96,109 +107,157 @@ struct Answered {
     response: http::Response<Incoming>,
     lease: Lease,
     connection: Return,
+    visit: Visit,
     room: OwnedSemaphorePermit,
+    twin: Option<Twin>,
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn admitted(
-    shared: &Arc<Shared>,
-    request: Request<Body>,
-    id: &HeaderValue,
-    name: &Name,
-    target: Uri,
-    project: &ProjectId,
-    room: Arc<tokio::sync::Semaphore>,
-    observation: &mut Observation,
-) -> Result<Answered, Refusal> {
-    let settings = &shared.settings;
-    let too_large =
-        || Refusal::new(ErrorCode::TooLarge, format!("the body is larger than {} bytes", settings.body_bytes_max));
-    let announced =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|n| n > settings.body_bytes_max) {
-        return Err(too_large());
-    }
-    let room = room.try_acquire_owned().map_err(|_| {
-        Refusal::new(
-            ErrorCode::TooManyRequests,
-            format!(
-                "endpoint '{name}' has {} requests at once already; try again later",
-                settings.endpoint_requests_max
-            ),
-        )
-    })?;
-    let (parts, body) = request.into_parts();
-    let (upload, end) = Upload::new(body, settings.body_bytes_max);
-    let mut sent = Request::new(upload);
-    *sent.method_mut() = parts.method;
-    *sent.uri_mut() = target;
-    *sent.headers_mut() = headers::to_replica(&parts.headers, id);
-    let deadline = tokio::time::Instant::now() + settings.request_time;
-    let answer = tokio::time::timeout_at(deadline, send(shared, name, project, sent, &end, observation)).await;
-    match answer {
-        Ok(Ok((response, lease, connection))) => Ok(Answered { response, lease, connection, room }),
-        Ok(Err(_)) if end.was_too_large() => Err(too_large()),
-        Ok(Err(refusal)) => Err(refusal),
-        Err(_) => Err(Refusal::new(
-            ErrorCode::DeadlineExceeded,
-            format!("endpoint '{name}' did not answer within {} s", settings.request_time.as_secs_f64()),
-        )),
-    }
+/// A request whose caller and endpoint are known.
+struct Call<'a> {
+    shared: &'a Arc<Shared>,
+    name: &'a Name,
+    project: &'a ProjectId,
+    dice: Dice,
 }
 
-/// Sends the request to one replica; to another only where nothing of it was
-/// sent.
-async fn send(
-    shared: &Arc<Shared>,
-    name: &Name,
-    project: &ProjectId,
-    mut request: Request<Upload>,
-    end: &UploadEnd,
-    observation: &mut Observation,
-) -> Result<(http::Response<Incoming>, Lease, Return), Refusal> {
-    let mut tried: Vec<ReplicaId> = Vec::new();
-    loop {
-        let lease = lease(shared, name, project, &tried).await?;
-        observation.revision = lease.revision;
-        // A connection that was kept may have been closed at the other end;
-        // then the request comes back whole and a new one is made.
-        let (mut connection, kept) = match shared.pools.take(&lease.address) {
-            Some(connection) => (connection, true),
-            None => match connect(shared, &lease).await {
-                Some(connection) => (connection, false),
-                None => {
-                    tried.push(lease.replica.clone());
-                    continue;
-                }
-            },
-        };
-        match connection.try_send_request(request).await {
-            Ok(response) => {
-                shared.health.connected(&lease.replica);
-                let connection =
-                    Return { shared: Arc::clone(shared), address: lease.address.clone(), connection: Some(connection) };
-                return Ok((response, lease, connection));
-            }
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) => {
-                    request = unsent;
-                    if !kept {
-                        tried.push(lease.replica.clone());
-                    }
-                }
-                None if end.broke_off() => return Err(Refusal::new(ErrorCode::InvalidRequest, "the body broke off")),
-                None => {
-                    return Err(Refusal::new(
-                        ErrorCode::Unavailable,
-                        format!(
-                            "replica {} of endpoint '{name}' closed the connection before it answered ({}); it may have begun to work on the request",
-                            lease.replica,
-                            failed.into_error()
-                        ),
-                    ));
-                }
-            },
+impl Call<'_> {
+    async fn admitted(
+        &self,
+        head: Request<()>,
+        body: Body,
+        mut twin: Option<Twin>,
+        room: Arc<tokio::sync::Semaphore>,
+        activity: Arc<Activity>,
+        observation: &mut Observation,
+    ) -> Result<Answered, Refusal> {
+        let (settings, name) = (&self.shared.settings, self.name);
+        let too_large =
+            || Refusal::new(ErrorCode::TooLarge, format!("the body is larger than {} bytes", settings.body_bytes_max));
+        let announced = head.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|n| n > settings.body_bytes_max) {
+            return Err(too_large());
         }
+        let room = room.try_acquire_owned().map_err(|_| {
+            Refusal::new(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "endpoint '{name}' has {} requests at once already; try again later",
+                    settings.endpoint_requests_max
+                ),
+            )
+        })?;
+        let visit = activity.enter();
+        let (upload, end) = Upload::new(body, settings.body_bytes_max, twin.as_ref().map(Twin::body));
+        let mut given = Given::default();
+        let sent = self.send(head.map(|()| upload), &end, observation, &mut given);
+        let answer = tokio::time::timeout(settings.request_time, sent).await;
+        match answer {
+            Ok(Ok((response, lease, connection))) => {
+                if let Some(s) = headers::queued_s(response.headers()) {
+                    activity.queued(s);
+                }
+                if let Some(twin) = &mut twin {
+                    twin.answered(response.status(), response.headers());
+                }
+                Ok(Answered { response, lease, connection, visit, room, twin })
+            }
+            Ok(Err(_)) if end.was_too_large() => Err(too_large()),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => {
+                self.judge(given, true);
+                Err(Refusal::new(
+                    ErrorCode::DeadlineExceeded,
+                    format!("endpoint '{name}' did not answer within {} s", settings.request_time.as_secs_f64()),
+                ))
+            }
+        }
+    }
+
+    /// Sends the request to one replica; to another only where nothing of it was
+    /// sent.
+    async fn send(
+        &self,
+        mut request: Request<Upload>,
+        end: &UploadEnd,
+        observation: &mut Observation,
+        given: &mut Given,
+    ) -> Result<(http::Response<Incoming>, Lease, Return), Refusal> {
+        let (shared, name) = (self.shared, self.name);
+        let mut tried: Vec<ReplicaId> = Vec::new();
+        loop {
+            let lease = self.lease(&tried).await?;
+            observation.revision = lease.revision;
+            // A connection that was kept may have been closed at the other end;
+            // then the request comes back whole and a new one is made.
+            let (mut connection, kept) = match shared.pools.take(&lease.address) {
+                Some(connection) => (connection, true),
+                None => match connect(shared, &lease).await {
+                    Some(connection) => (connection, false),
+                    None => {
+                        tried.push(lease.replica.clone());
+                        continue;
+                    }
+                },
+            };
+            *given = Given::to(&lease);
+            match connection.try_send_request(request).await {
+                Ok(response) => {
+                    shared.health.connected(&lease.replica);
+                    self.judge(std::mem::take(given), is_failure(response.status()));
+                    let connection = Return {
+                        shared: Arc::clone(shared),
+                        address: lease.address.clone(),
+                        connection: Some(connection),
+                    };
+                    return Ok((response, lease, connection));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => {
+                        *given = Given::default();
+                        request = unsent;
+                        if !kept {
+                            tried.push(lease.replica.clone());
+                        }
+                    }
+                    None if end.broke_off() || end.was_too_large() => {
+                        return Err(Refusal::new(ErrorCode::InvalidRequest, "the body broke off"));
+                    }
+                    None => {
+                        self.judge(std::mem::take(given), true);
+                        return Err(Refusal::new(
+                            ErrorCode::Unavailable,
+                            format!(
+                                "replica {} of endpoint '{name}' closed the connection before it answered ({}); it may have begun to work on the request",
+                                lease.replica,
+                                failed.into_error()
+                            ),
+                        ));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Counts how a replica did with a request that it was given.
+    fn judge(&self, given: Given, failed: bool) {
+        let Some((replica, tally, at)) = given.0 else { return };
+        tally.count(at.elapsed(), failed);
+        if failed {
+            let table = Arc::clone(&self.shared.routes.borrow());
+            self.shared.health.failed(&replica, &table, Instant::now());
+        } else {
+            self.shared.health.answered(&replica);
+        }
+    }
+}
+
+/// The replica that has a request now, and since when.
+#[derive(Default)]
+struct Given(Option<(ReplicaId, Arc<Tally>, Instant)>);
+
+impl Given {
+    fn to(lease: &Lease) -> Self {
+        Self(Some((lease.replica.clone(), Arc::clone(&lease.tally), Instant::now())))
     }
 }
 
@@ -223,56 +282,68 @@ enum Verdict {
     Leased(Lease),
     Refused(Refusal),
     /// One is on its way: the first, or one in place of another that died.
-    Wait(Duration),
+    Wait(Duration, Arc<Activity>),
 }
 
-/// A replica for the request. Waits where one is on its way.
-async fn lease(shared: &Shared, name: &Name, project: &ProjectId, tried: &[ReplicaId]) -> Result<Lease, Refusal> {
-    let mut routes = shared.routes.clone();
-    let mut held = None;
-    let began = tokio::time::Instant::now();
-    loop {
-        let verdict = {
-            // The lease is counted before this borrow ends.
-            let table = routes.borrow_and_update();
-            match table.routes.get(name).filter(|r| r.project == *project) {
-                None => Verdict::Refused(not_found(name)),
-                Some(route) if tried.len() < TRIES_MAX => match pick(route, tried, &shared.health, Instant::now()) {
-                    Some(lease) => Verdict::Leased(lease),
-                    None => match route.state {
-                        EndpointState::Deploying | EndpointState::Releasing => Verdict::Wait(shared.settings.hold_time),
-                        EndpointState::Deleting => Verdict::Refused(no_replica(name, "it is being deleted")),
-                        EndpointState::Failed => {
-                            Verdict::Refused(no_replica(name, "its first revision could not be started"))
+impl Call<'_> {
+    /// A replica for the request. Waits where one is on its way.
+    async fn lease(&self, tried: &[ReplicaId]) -> Result<Lease, Refusal> {
+        let Self { shared, name, project, dice } = *self;
+        let mut routes = shared.routes.clone();
+        let (mut held, mut waiting) = (None, None);
+        let began = tokio::time::Instant::now();
+        loop {
+            let verdict = {
+                // The lease is counted before this borrow ends.
+                let table = routes.borrow_and_update();
+                match table.routes.get(name).filter(|r| r.project == *project) {
+                    None => Verdict::Refused(not_found(name)),
+                    Some(route) if tried.len() < TRIES_MAX => {
+                        match pick(route, dice, tried, &shared.health, Instant::now()) {
+                            Some(lease) => Verdict::Leased(lease),
+                            None => match route.state {
+                                EndpointState::Deploying
+                                | EndpointState::Releasing
+                                | EndpointState::Sleeping
+                                | EndpointState::Waking => {
+                                    Verdict::Wait(shared.settings.hold_time, route.activity.clone())
+                                }
+                                EndpointState::Deleting => Verdict::Refused(no_replica(name, "it is being deleted")),
+                                EndpointState::Failed => {
+                                    Verdict::Refused(no_replica(name, "its first revision could not be started"))
+                                }
+                                EndpointState::Ready | EndpointState::Unavailable => {
+                                    let patience = shared.settings.replace_time.min(shared.settings.hold_time);
+                                    Verdict::Wait(patience, route.activity.clone())
+                                }
+                            },
                         }
-                        EndpointState::Ready | EndpointState::Unavailable => {
-                            Verdict::Wait(shared.settings.replace_time.min(shared.settings.hold_time))
-                        }
-                    },
-                },
-                Some(_) => Verdict::Refused(none_connects(name)),
-            }
-        };
-        let patience = match verdict {
-            Verdict::Leased(lease) => return Ok(lease),
-            Verdict::Refused(refusal) => return Err(refusal),
-            Verdict::Wait(patience) => patience,
-        };
-        if held.is_none() {
-            held = Arc::clone(&shared.held).try_acquire_owned().ok();
+                    }
+                    Some(_) => Verdict::Refused(none_connects(name)),
+                }
+            };
+            let (patience, activity) = match verdict {
+                Verdict::Leased(lease) => return Ok(lease),
+                Verdict::Refused(refusal) => return Err(refusal),
+                Verdict::Wait(patience, activity) => (patience, activity),
+            };
             if held.is_none() {
-                return Err(Refusal::new(
-                    ErrorCode::TooManyRequests,
-                    format!("too many requests wait for a replica of endpoint '{name}' and others"),
-                ));
+                held = Arc::clone(&shared.held).try_acquire_owned().ok();
+                if held.is_none() {
+                    return Err(Refusal::new(
+                        ErrorCode::TooManyRequests,
+                        format!("too many requests wait for a replica of endpoint '{name}' and others"),
+                    ));
+                }
             }
-        }
-        match tokio::time::timeout_at(began + patience, routes.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Refusal::new(ErrorCode::Unavailable, "the server is stopping")),
-            Err(_) if !tried.is_empty() => return Err(none_connects(name)),
-            Err(_) => {
-                return Err(no_replica(name, &format!("none became ready within {} s", patience.as_secs_f64())));
+            waiting.get_or_insert_with(|| activity.wait());
+            match tokio::time::timeout_at(began + patience, routes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Refusal::new(ErrorCode::Unavailable, "the server is stopping")),
+                Err(_) if !tried.is_empty() => return Err(none_connects(name)),
+                Err(_) => {
+                    return Err(no_replica(name, &format!("none became ready within {} s", patience.as_secs_f64())));
+                }
             }
         }
     }

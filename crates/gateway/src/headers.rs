@@ -55,6 +55,15 @@ pub fn to_replica(headers: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
     headers
 }
 
+/// How long a request was in the replica's queue, where the replica tells
+/// (`Server-Timing: queue;dur=MILLISECONDS`, W3C Server Timing).
+pub fn queued_s(headers: &HeaderMap) -> Option<f64> {
+    let told = headers.get("server-timing")?.to_str().ok()?;
+    let queue = told.split(',').find_map(|metric| metric.trim().strip_prefix("queue;"))?;
+    let ms = queue.split(';').find_map(|p| p.trim().strip_prefix("dur="))?.parse::<f64>().ok()?;
+    ms.is_finite().then_some(ms.max(0.0) / 1000.0)
+}
+
 /// The caller's own id where it is a sane one, else a new one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
@@ -93,6 +102,20 @@ mod tests {
         let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "host", "x-kept", "x-request-id"]);
+    }
+
+    #[test]
+    fn the_time_in_the_queue_is_read() {
+        let told = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("server-timing", HeaderValue::from_static(text));
+            queued_s(&headers)
+        };
+        assert_eq!(told("queue;dur=1.5, compute;dur=20"), Some(0.0015));
+        assert_eq!(told("compute;dur=20, queue;desc=\"x\";dur=2"), Some(0.002));
+        for nothing in ["", "queue", "compute;dur=1", "queue;dur=x", "queue;dur=inf"] {
+            assert_eq!(told(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

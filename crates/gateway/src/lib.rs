@@ -4,6 +4,7 @@
 //! ```text
 //! request ─▶ who calls? ─▶ which endpoint? ─▶ room? ─▶ pick a replica ─▶ connection ─▶ stream the answer
 //!            (auth)        (route table)      (limit)   (pick)            (pool)        (body)
+//!                                                                                         └▶ a copy for a shadow
 //! ```
 //!
 //! Invariants: no database and no disk on this path; routes and keys are in
@@ -14,6 +15,7 @@
 
 mod auth;
 mod body;
+mod compare;
 mod forward;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -23,6 +25,7 @@ mod metrics;
 mod pick;
 mod pool;
 mod refusal;
+mod shadow;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +55,8 @@ pub struct Settings {
     /// Requests of all endpoints that wait so.
     pub held_max: usize,
     pub connect_time: Duration,
+    /// Copies of requests that shadows work on at once.
+    pub shadows_max: usize,
 }
 
 impl Default for Settings {
@@ -64,6 +69,7 @@ impl Default for Settings {
             replace_time: Duration::from_secs(5),
             held_max: 4096,
             connect_time: Duration::from_secs(2),
+            shadows_max: 64,
         }
     }
 }
@@ -84,6 +90,7 @@ struct Shared {
     /// Room of each endpoint.
     rooms: Mutex<HashMap<Name, Arc<Semaphore>>>,
     held: Arc<Semaphore>,
+    shadows: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -110,6 +117,7 @@ impl Gateway {
             health: pick::Health::default(),
             rooms: Mutex::default(),
             held: Arc::new(Semaphore::new(settings.held_max)),
+            shadows: Arc::new(Semaphore::new(settings.shadows_max)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -121,6 +129,13 @@ impl Gateway {
 }
 
 impl Shared {
+    /// A connection whose answer has been read to its end.
+    fn give_back(&self, address: &str, connection: pool::Connection) {
+        if self.pools.give_back(address, connection) {
+            self.pools.prune(&self.routes.borrow());
+        }
+    }
+
     fn room(&self, endpoint: &Name, table: &RouteTable) -> Arc<Semaphore> {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(room) = rooms.get(endpoint) {

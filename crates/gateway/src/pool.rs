@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use muonic_ports::routes::RouteTable;
+use muonic_ports::routes::{Route, RouteTable};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -61,7 +61,7 @@ impl Pools {
     ///
     /// [`prune`]: Self::prune
     #[must_use]
-    fn give_back(&self, address: &str, connection: Connection) -> bool {
+    pub fn give_back(&self, address: &str, connection: Connection) -> bool {
         if connection.is_closed() {
             return false;
         }
@@ -78,7 +78,7 @@ impl Pools {
     pub fn prune(&self, table: &RouteTable) {
         let mut idle = self.lock();
         let known: HashSet<&str> =
-            table.routes.values().flat_map(|r| &r.backends).map(|b| b.address.as_str()).collect();
+            table.routes.values().flat_map(Route::backends).map(|b| b.address.as_str()).collect();
         idle.retain(|address, _| known.contains(address.as_str()));
     }
 
@@ -131,10 +131,7 @@ pub struct Return {
 impl Return {
     pub fn now(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let shared = &self.shared;
-            if shared.pools.give_back(&self.address, connection) {
-                shared.pools.prune(&shared.routes.borrow());
-            }
+            self.shared.give_back(&self.address, connection);
         }
     }
 }

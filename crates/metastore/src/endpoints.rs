@@ -14,14 +14,13 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use muonic_ports::metastore::{Endpoints, NewRevisionRecord, ReplicaRecord};
 use muonic_ports::{Error, Result};
-use muonic_types::endpoint::{Endpoint, EndpointState, Replica, ReplicaState, Revision};
-use muonic_types::model::ModelVersionId;
+use muonic_types::endpoint::{Endpoint, Release, ReplicaState, Revision};
 use muonic_types::{Name, ProjectId, ReplicaId, Timestamp};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use crate::row::{Columns, all, exec, json, micros, one, optional, signed};
-use crate::{Sqlite, replicas};
+use crate::row::{Columns, all, exec, json, micros, one, optional};
+use crate::{Sqlite, replicas, revisions};
 
 macro_rules! select_endpoints {
     ($rest:literal) => {
@@ -50,41 +49,15 @@ pub(crate) fn no_endpoint(name: &Name) -> Error {
     Error::NotFound(format!("there is no endpoint '{name}'"))
 }
 
-/// What people see, in order of importance.
-fn state(deleting: bool, active: Option<u32>, target: Option<u32>, replicas: &[Replica]) -> EndpointState {
-    let serves = |revision| replicas.iter().any(|r| r.revision == revision && r.state == ReplicaState::Ready);
-    match (deleting, active, target) {
-        (true, _, _) => EndpointState::Deleting,
-        (_, Some(_), Some(_)) => EndpointState::Releasing,
-        (_, None, Some(_)) => EndpointState::Deploying,
-        (_, Some(active), None) if serves(active) => EndpointState::Ready,
-        (_, Some(_), None) => EndpointState::Unavailable,
-        (_, None, None) => EndpointState::Failed,
-    }
-}
-
-fn read_revision(row: &SqliteRow) -> Result<Revision> {
-    Ok(Revision {
-        number: row.number("number")?,
-        model: ModelVersionId { name: row.parsed("model")?, version: row.number("model_version")? },
-        replicas: row.number("replicas")?,
-        resources: row.resources()?,
-        state: row.word("state")?,
-        reason: row.text_or_none("reason")?,
-        created_at: row.time("created_at")?,
-        activated_at: row.time_or_none("activated_at")?,
-    })
-}
-
 /// Completes rows of endpoints with their revisions and replicas.
 async fn assemble(conn: &mut SqliteConnection, rows: &[SqliteRow]) -> Result<Vec<Endpoint>> {
     let ids = json(&rows.iter().map(|r| r.raw("id")).collect::<Result<Vec<i64>>>()?)?;
-    let sql = "SELECT endpoint, number, model, model_version, replicas, cpu_milli, memory_bytes, gpu, state, reason,
-                      created_at, activated_at
+    let sql = "SELECT endpoint, number, model, model_version, replicas, scale, cpu_milli, memory_bytes, gpu, release,
+                      step, state, reason, created_at, activated_at
                FROM revisions WHERE endpoint IN (SELECT value FROM json_each(?)) ORDER BY endpoint, number DESC";
-    let mut revisions: HashMap<i64, Vec<Revision>> = HashMap::new();
+    let mut numbered: HashMap<i64, Vec<Revision>> = HashMap::new();
     for row in &all(conn, sqlx::query(sql).bind(&ids)).await? {
-        revisions.entry(row.raw("endpoint")?).or_default().push(read_revision(row)?);
+        numbered.entry(row.raw("endpoint")?).or_default().push(revisions::read(row)?);
     }
     let mut replicas = replicas::of_endpoints(conn, &ids).await?;
     rows.iter()
@@ -92,17 +65,19 @@ async fn assemble(conn: &mut SqliteConnection, rows: &[SqliteRow]) -> Result<Vec
             let head = read_head(row)?;
             let name: Name = row.parsed("name")?;
             let replicas = replicas.remove(&head.id).unwrap_or_default();
+            let revisions = numbered.remove(&head.id).unwrap_or_default();
             Ok(Endpoint {
                 path: format!("/endpoints/{name}"),
                 name,
                 project: row.parsed("project")?,
-                state: state(head.deleting, head.active, head.target, &replicas),
+                state: revisions::state_of_endpoint(head.deleting, head.active, head.target, &revisions, &replicas),
                 active: head.active,
                 target: head.target,
-                revisions: revisions.remove(&head.id).unwrap_or_default(),
+                revisions,
                 replicas,
                 created_at: row.time("created_at")?,
                 cost_usd: row.raw("spent_usd")?,
+                progress: None,
             })
         })
         .collect()
@@ -137,50 +112,13 @@ async fn moving(conn: &mut SqliteConnection, name: &Name, revision: u32) -> Resu
     }
 }
 
-async fn insert_revision(
-    conn: &mut SqliteConnection,
-    endpoint: i64,
-    number: u32,
-    r: &NewRevisionRecord,
-    at: Timestamp,
-) -> Result<()> {
-    crate::blobs::need_tree(conn, &r.tree).await?;
-    let insert = sqlx::query(
-        "INSERT INTO revisions (endpoint, number, model, model_version, tree, replicas, cpu_milli, memory_bytes, gpu,
-                                state, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
-    )
-    .bind(endpoint)
-    .bind(number)
-    .bind(r.model.name.as_str())
-    .bind(r.model.version)
-    .bind(r.tree.as_bytes().as_slice())
-    .bind(r.replicas)
-    .bind(signed(r.resources.cpu.milli)?)
-    .bind(signed(r.resources.memory.bytes)?)
-    .bind(r.resources.gpu)
-    .bind(micros(at));
-    exec(conn, insert).await.map(drop)
-}
-
 /// Moves the target, and retires the one it pointed to before.
 async fn set_target(conn: &mut SqliteConnection, head: &Head, target: Option<u32>) -> Result<()> {
     if let Some(before) = head.target.filter(|before| Some(*before) != target) {
-        set_state(conn, head.id, before, "retired", None).await?;
+        revisions::set_state(conn, head.id, before, "retired", None).await?;
     }
     let update = sqlx::query("UPDATE endpoints SET target = ? WHERE id = ?").bind(target).bind(head.id);
     exec(conn, update).await.map(drop)
-}
-
-async fn set_state(
-    conn: &mut SqliteConnection,
-    endpoint: i64,
-    revision: u32,
-    state: &str,
-    reason: Option<&str>,
-) -> Result<()> {
-    let update = sqlx::query("UPDATE revisions SET state = ?, reason = ? WHERE endpoint = ? AND number = ?");
-    exec(conn, update.bind(state).bind(reason).bind(endpoint).bind(revision)).await.map(drop)
 }
 
 #[async_trait]
@@ -203,7 +141,7 @@ impl Endpoints for Sqlite {
                 "there is an endpoint '{name}' already: release to it, or use another name"
             )));
         };
-        insert_revision(&mut tx, row.raw("id")?, 1, revision, at).await?;
+        revisions::insert(&mut tx, row.raw("id")?, 1, revision, at).await?;
         let endpoint = load(&mut tx, project, name).await?;
         tx.commit().await?;
         Ok(endpoint)
@@ -220,7 +158,7 @@ impl Endpoints for Sqlite {
         let head = living(&mut tx, Some(project), name).await?;
         let next = sqlx::query("SELECT max(number) + 1 AS next FROM revisions WHERE endpoint = ?").bind(head.id);
         let number = one(&mut tx, next).await?.number("next")?;
-        insert_revision(&mut tx, head.id, number, revision, at).await?;
+        revisions::insert(&mut tx, head.id, number, revision, at).await?;
         set_target(&mut tx, &head, Some(number)).await?;
         let endpoint = load(&mut tx, project, name).await?;
         tx.commit().await?;
@@ -244,7 +182,12 @@ impl Endpoints for Sqlite {
             set_target(&mut tx, &head, None).await?;
         } else if head.target != Some(revision) {
             set_target(&mut tx, &head, Some(revision)).await?;
-            set_state(&mut tx, head.id, revision, "pending", None).await?;
+            let release = json(&Release::AllAtOnce)?;
+            let again = sqlx::query(
+                "UPDATE revisions SET state = 'pending', reason = NULL, release = ?, step = 0
+                 WHERE endpoint = ? AND number = ?",
+            );
+            exec(&mut tx, again.bind(release).bind(head.id).bind(revision)).await?;
         }
         let endpoint = load(&mut tx, project, name).await?;
         tx.commit().await?;
@@ -255,7 +198,7 @@ impl Endpoints for Sqlite {
         let mut tx = self.write().await?;
         let head = moving(&mut tx, name, revision).await?;
         if let Some(before) = head.active {
-            set_state(&mut tx, head.id, before, "retired", None).await?;
+            revisions::set_state(&mut tx, head.id, before, "retired", None).await?;
         }
         let activate = sqlx::query(
             "UPDATE revisions SET state = 'active', reason = NULL, activated_at = ? WHERE endpoint = ? AND number = ?",
@@ -269,8 +212,29 @@ impl Endpoints for Sqlite {
     async fn revision_failed(&self, name: &Name, revision: u32, reason: &str, _at: Timestamp) -> Result<()> {
         let mut tx = self.write().await?;
         let head = moving(&mut tx, name, revision).await?;
-        set_state(&mut tx, head.id, revision, "failed", Some(reason)).await?;
+        revisions::set_state(&mut tx, head.id, revision, "failed", Some(reason)).await?;
         exec(&mut tx, sqlx::query("UPDATE endpoints SET target = NULL WHERE id = ?").bind(head.id)).await?;
+        tx.commit().await
+    }
+
+    async fn endpoint_promote(&self, project: &ProjectId, name: &Name) -> Result<Endpoint> {
+        let mut tx = self.write().await?;
+        let head = living(&mut tx, Some(project), name).await?;
+        let Some(target) = head.target else {
+            return Err(Error::Conflict(format!("endpoint '{name}' is not moving to another revision")));
+        };
+        let at_once = sqlx::query("UPDATE revisions SET release = ?, step = 0 WHERE endpoint = ? AND number = ?");
+        exec(&mut tx, at_once.bind(json(&Release::AllAtOnce)?).bind(head.id).bind(target)).await?;
+        let endpoint = load(&mut tx, project, name).await?;
+        tx.commit().await?;
+        Ok(endpoint)
+    }
+
+    async fn revision_step(&self, name: &Name, revision: u32, step: u32) -> Result<()> {
+        let mut tx = self.write().await?;
+        let head = moving(&mut tx, name, revision).await?;
+        let update = sqlx::query("UPDATE revisions SET step = ? WHERE endpoint = ? AND number = ?");
+        exec(&mut tx, update.bind(step).bind(head.id).bind(revision)).await?;
         tx.commit().await
     }
 
@@ -319,6 +283,22 @@ impl Endpoints for Sqlite {
         let list = sqlx::query(select_endpoints!("WHERE project = ? ORDER BY name")).bind(project.as_str());
         let rows = all(&mut conn, list).await?;
         assemble(&mut conn, &rows).await
+    }
+
+    async fn endpoints_learned(&self) -> Result<Vec<(Name, String)>> {
+        let mut conn = self.read().await?;
+        let learned = sqlx::query("SELECT name, learned FROM endpoints WHERE learned IS NOT NULL");
+        let rows = all(&mut conn, learned).await?;
+        rows.iter().map(|row| Ok((row.parsed("name")?, row.raw("learned")?))).collect()
+    }
+
+    async fn endpoints_learn(&self, learned: &[(Name, String)]) -> Result<()> {
+        let mut tx = self.write().await?;
+        for (name, document) in learned {
+            let update = sqlx::query("UPDATE endpoints SET learned = ? WHERE name = ?");
+            exec(&mut tx, update.bind(document).bind(name.as_str())).await?;
+        }
+        tx.commit().await
     }
 
     async fn endpoints_all(&self) -> Result<Vec<Endpoint>> {
@@ -371,28 +351,5 @@ impl Endpoints for Sqlite {
         let mut tx = self.write().await?;
         replicas::end(&mut tx, id, state, reason, at).await?;
         tx.commit().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn replica(revision: u32, state: ReplicaState) -> Replica {
-        let at = Timestamp::UNIX_EPOCH;
-        let id = ReplicaId::new(&"digits".parse().expect("a name"), revision, 1);
-        Replica { id, revision, state, reason: None, address: None, launched_at: at, ready_at: None, ended_at: None }
-    }
-
-    #[test]
-    fn states_in_their_order() {
-        let ready = [replica(1, ReplicaState::Ready)];
-        let other = [replica(2, ReplicaState::Ready), replica(1, ReplicaState::Draining)];
-        assert_eq!(state(true, Some(1), Some(2), &ready), EndpointState::Deleting);
-        assert_eq!(state(false, Some(1), Some(2), &ready), EndpointState::Releasing);
-        assert_eq!(state(false, None, Some(1), &[]), EndpointState::Deploying);
-        assert_eq!(state(false, Some(1), None, &ready), EndpointState::Ready);
-        assert_eq!(state(false, Some(1), None, &other), EndpointState::Unavailable);
-        assert_eq!(state(false, None, None, &ready), EndpointState::Failed);
     }
 }

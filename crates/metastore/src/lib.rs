@@ -15,6 +15,7 @@ mod keys;
 mod metrics;
 mod models;
 mod replicas;
+mod revisions;
 mod row;
 mod store;
 mod writer;

@@ -133,7 +133,9 @@ async fn endpoint(store: &muonic_metastore::Sqlite, tree: Digest) {
         model: muonic_types::model::ModelVersionId { name: name.clone(), version },
         tree,
         replicas: 1,
+        scale: None,
         resources: resources(),
+        release: muonic_types::endpoint::Release::AllAtOnce,
     };
     store.endpoint_create(&project(), &name, &record(1), at(60)).await.expect("endpoint_create");
     let (one, two) = (replica(1, tree), replica(2, tree));

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use muonic_client::Client;
-use muonic_types::endpoint::{EndpointState, NewEndpoint, NewRevision};
+use muonic_types::endpoint::{EndpointState, NewEndpoint};
 use muonic_types::job::{AttemptState, JobState};
 use muonic_types::{Digest, JobId, Name, VersionRef, VersionSelector};
-use support::{Dice, Server, insist, model_file, processes_below, shell, small, until, upload, write};
+use support::{Dice, Server, insist, model_file, processes_below, shell, until, upload, write};
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -102,11 +102,8 @@ fn release_models(world: &World, mut dice: Dice) {
         let tree = insist("upload", || upload(&world.client(), &folder));
         let version = insist("register", || world.client().model_register(&name, tree.digest));
         world.note(|l| l.models.push((name.clone(), version.version, tree.digest)));
-        let revision = NewRevision {
-            model: VersionRef { name: name.clone(), version: VersionSelector::Number(version.version) },
-            replicas: Some(1),
-            resources: Some(small()),
-        };
+        let model = VersionRef { name: name.clone(), version: VersionSelector::Number(version.version) };
+        let revision = support::revision(model, 1);
         if !deployed {
             let new = NewEndpoint { name: name.clone(), revision };
             // A create that was acknowledged to nobody is a conflict the second time.

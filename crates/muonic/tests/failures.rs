@@ -183,11 +183,7 @@ fn a_replica_that_dies_is_replaced() {
     let tree = upload(&client, folder.path()).expect("uploaded");
     let name = "m".parse().expect("a name");
     client.model_register(&name, tree.digest).expect("registered");
-    let revision = muonic_types::endpoint::NewRevision {
-        model: "m@1".parse().expect("a version"),
-        replicas: Some(1),
-        resources: Some(small()),
-    };
+    let revision = support::revision("m@1".parse().expect("a version"), 1);
     client.endpoint_create(&muonic_types::endpoint::NewEndpoint { name: name.clone(), revision }).expect("deployed");
     let first = ready(&client, "m").replicas[0].id.clone();
     let pid = pid_in(&server.unit_folder(&format!("replica.{first}")).file("pid")).expect("a pid");
@@ -214,11 +210,7 @@ fn a_model_that_cannot_be_served_fails_its_release_with_a_sentence() {
     let tree = upload(&client, folder.path()).expect("uploaded");
     let name = "bad".parse().expect("a name");
     client.model_register(&name, tree.digest).expect("registered");
-    let revision = muonic_types::endpoint::NewRevision {
-        model: "bad@1".parse().expect("a version"),
-        replicas: Some(1),
-        resources: Some(small()),
-    };
+    let revision = support::revision("bad@1".parse().expect("a version"), 1);
     client.endpoint_create(&muonic_types::endpoint::NewEndpoint { name: name.clone(), revision }).expect("deployed");
     let reason = until("the release is given up", || {
         let endpoint = client.endpoint(&name).ok()?;
@@ -235,7 +227,7 @@ fn deploy(client: &muonic_client::Client, name: &Name, file: &str, content: &[u8
     let tree = upload(client, folder.path()).expect("uploaded");
     client.model_register(name, tree.digest).expect("registered");
     let model = format!("{name}@1").parse().expect("a version");
-    let revision = NewRevision { model, replicas: Some(1), resources: Some(resources) };
+    let revision = NewRevision { resources: Some(resources), ..support::revision(model, 1) };
     client.endpoint_create(&NewEndpoint { name: name.clone(), revision }).expect("deployed");
 }
 

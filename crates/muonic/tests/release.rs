@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use muonic_types::Name;
 use muonic_types::endpoint::{Endpoint, NewEndpoint, NewRevision};
 use serde_json::json;
-use support::{Server, model_file, ready, small, until, upload, write};
+use support::{Server, model_file, ready, until, upload, write};
 
 fn register(client: &muonic_client::Client, name: &Name, file: &str, note: &str) -> u32 {
     let folder = tempfile::tempdir().expect("a folder");
@@ -21,11 +21,7 @@ fn register(client: &muonic_client::Client, name: &Name, file: &str, note: &str)
 }
 
 fn revision(name: &Name, version: u32, replicas: u32) -> NewRevision {
-    NewRevision {
-        model: format!("{name}@{version}").parse().expect("a version"),
-        replicas: Some(replicas),
-        resources: Some(small()),
-    }
+    support::revision(format!("{name}@{version}").parse().expect("a version"), replicas)
 }
 
 fn active(client: &muonic_client::Client, name: &Name, number: u32) -> Endpoint {

@@ -4,6 +4,7 @@
 //! time is an argument. The services load, call, perform and record.
 
 pub mod autoscale;
+pub mod canary;
 pub mod keep_alive;
 pub mod queue;
 pub mod release;

@@ -13,6 +13,7 @@ pub const FAILURES_MAX: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub number: u32,
+    /// How many it should have now.
     pub replicas: u32,
     pub resources: Resources,
     /// Replicas that failed in a row, without one becoming ready in between.
@@ -38,6 +39,8 @@ pub struct Live {
 pub struct View {
     pub active: Option<Wanted>,
     pub target: Option<Wanted>,
+    /// Traffic comes to the target step by step, which is decided elsewhere.
+    pub stepwise: bool,
     pub deleting: bool,
     pub live: Vec<Live>,
     /// What of the machine is free.
@@ -120,11 +123,16 @@ fn step_replica(view: &View, wanted: &[&Wanted], replica: &Live, steps: &mut Vec
 fn step_revision(view: &View, revision: &Wanted, is_target: bool, free: &mut Resources, steps: &mut Vec<Step>) {
     let count = |state| view.live.iter().filter(|r| r.revision == revision.number && r.state == state).count() as u32;
     let ready = count(ReplicaState::Ready);
-    if is_target && ready >= revision.replicas {
+    if is_target && !view.stepwise && ready >= revision.replicas {
         steps.push(Step::Activate { revision: revision.number });
         return;
     }
-    if is_target && revision.failures >= FAILURES_MAX {
+    let live = ready + count(ReplicaState::Launching);
+    if live > revision.replicas {
+        steps.extend(surplus(view, revision, (live - revision.replicas) as usize));
+        return;
+    }
+    if is_target && ready < revision.replicas && revision.failures >= FAILURES_MAX {
         let reason = revision.last_reason.clone().unwrap_or_else(|| "its replicas ended".to_owned());
         steps.push(Step::Fail { revision: revision.number, reason });
         return;
@@ -133,7 +141,7 @@ fn step_revision(view: &View, revision: &Wanted, is_target: bool, free: &mut Res
     if revision.failures > 0 && revision.last_failure_s.is_some_and(|s| s < pause) {
         return;
     }
-    for _ in ready + count(ReplicaState::Launching)..revision.replicas {
+    for _ in live..revision.replicas {
         if revision.resources.fits(free) {
             *free = free.minus(&revision.resources);
             steps.push(Step::Launch { revision: revision.number });
@@ -143,6 +151,18 @@ fn step_revision(view: &View, revision: &Wanted, is_target: bool, free: &mut Res
             return;
         }
     }
+}
+
+/// Those that are given up where there are more than wanted: what starts
+/// before what serves, then the least busy, then the newest.
+fn surplus(view: &View, revision: &Wanted, many: usize) -> impl Iterator<Item = Step> {
+    let is_live = |r: &&Live| matches!(r.state, ReplicaState::Launching | ReplicaState::Ready);
+    let mut live: Vec<&Live> = view.live.iter().filter(|r| r.revision == revision.number).filter(is_live).collect();
+    live.sort_by(|a, b| {
+        let rank = |r: &Live| (r.state != ReplicaState::Launching, r.in_flight);
+        rank(a).cmp(&rank(b)).then(a.in_state_s.total_cmp(&b.in_state_s))
+    });
+    live.into_iter().take(many).map(|r| Step::Drain { replica: r.id.clone() }).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
@@ -167,7 +187,16 @@ mod tests {
 
     fn view(active: Option<Wanted>, target: Option<Wanted>, live: Vec<Live>) -> View {
         let free = Resources { cpu: Cpu::milli(1000), memory: Memory::mib(1000), gpu: 0 };
-        View { active, target, deleting: false, live, free, ready_timeout_s: 60.0, drain_timeout_s: 60.0 }
+        View {
+            active,
+            target,
+            stepwise: false,
+            deleting: false,
+            live,
+            free,
+            ready_timeout_s: 60.0,
+            drain_timeout_s: 60.0,
+        }
     }
 
     #[test]
@@ -216,9 +245,35 @@ mod tests {
         assert_eq!(plan(&v), [Step::Remove]);
     }
 
+    #[test]
+    fn a_target_that_gets_its_traffic_step_by_step_is_kept_as_it_is() {
+        let ready = vec![live(1, 1, ReplicaState::Ready), live(2, 1, ReplicaState::Ready)];
+        let mut v = view(Some(wanted(1, 1)), Some(wanted(2, 1)), ready);
+        v.stepwise = true;
+        assert_eq!(plan(&v), []);
+        v.target.as_mut().unwrap().failures = FAILURES_MAX;
+        assert_eq!(plan(&v), [], "it serves");
+        v.live.pop();
+        assert!(matches!(&plan(&v)[..], [Step::Fail { revision: 2, .. }]));
+    }
+
+    #[test]
+    fn what_is_too_much_drains_beginning_with_what_serves_least() {
+        let mut v = view(Some(wanted(1, 1)), None, (1..=4).map(|n| live(1, n, ReplicaState::Ready)).collect());
+        v.live[0].in_flight = 1;
+        v.live[1].in_flight = 2;
+        v.live[2].in_state_s = 9.0;
+        v.live[3].state = ReplicaState::Launching;
+        let drains = |ids: &[usize]| -> Vec<Step> {
+            ids.iter().map(|i| Step::Drain { replica: v.live[*i].id.clone() }).collect()
+        };
+        assert_eq!(plan(&v), drains(&[3, 2, 0]));
+        assert_eq!(plan(&View { active: Some(wanted(1, 0)), ..v.clone() }), drains(&[3, 2, 0, 1]));
+    }
+
     proptest! {
-        /// The active revision's ready replicas are never drained or stopped
-        /// while it is active, and launches never exceed what is wanted or free.
+        /// Of the active revision's ready replicas as many as are wanted are left
+        /// alone, and launches never exceed what is wanted or free.
         #[test]
         fn traffic_always_has_somewhere_to_go(
             states in prop::collection::vec((1u32..4, 0usize..3, 0usize..3, 0.0f64..100.0), 0..10),
@@ -231,10 +286,9 @@ mod tests {
             }).collect();
             let v = view(Some(wanted(1, replicas)), has_target.then(|| wanted(2, replicas)), live.clone());
             let steps = plan(&v);
-            for r in live.iter().filter(|r| r.revision == 1 && r.state == ReplicaState::Ready) {
-                let hit = steps.iter().any(|s| matches!(s, Step::Drain { replica } | Step::Stop { replica } if *replica == r.id));
-                prop_assert!(!hit);
-            }
+            let ready: Vec<_> = live.iter().filter(|r| r.revision == 1 && r.state == ReplicaState::Ready).collect();
+            let hit = |r: &&&Live| steps.iter().any(|s| matches!(s, Step::Drain { replica } | Step::Stop { replica } if *replica == r.id));
+            prop_assert!(ready.len() - ready.iter().filter(hit).count() >= ready.len().min(replicas as usize));
             for number in [1, 2] {
                 let launches = steps.iter().filter(|s| **s == Step::Launch { revision: number }).count();
                 let have = live.iter().filter(|r| r.revision == number && r.state != ReplicaState::Draining).count();

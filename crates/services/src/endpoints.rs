@@ -8,7 +8,8 @@ use muonic_ports::blob_store::ByteStream;
 use muonic_ports::metastore::NewRevisionRecord;
 use muonic_ports::{Clock, Logs, Metastore};
 use muonic_types::endpoint::{
-    Endpoint, EndpointList, NewEndpoint, NewRevision, RESOURCES, Replica, ReplicaState, RevisionState, Rollback,
+    Endpoint, EndpointList, METRIC_NAME_MAX, NewEndpoint, NewMetric, NewRevision, REPLICAS_MAX, RESOURCES, Release,
+    Replica, ReplicaState, Revision, RevisionState, Rollback, Scale,
 };
 use muonic_types::key::Principal;
 use muonic_types::model::{ModelVersionId, Serves};
@@ -16,9 +17,9 @@ use muonic_types::task::{LogAppended, ReplicaFailed, ReplicaReady, ReplicaSpec};
 use muonic_types::{ErrorCode, Name, ReplicaId, Timestamp, UnitId};
 
 use crate::auth::{Action, authorise};
+use crate::releases::Releases;
 use crate::{Admission, Blobs, Error, Events, Result, jobs_check, logs};
 
-const REPLICAS_MAX: u32 = 100;
 const ENDPOINTS_MAX: usize = 1_000;
 /// Bytes of log kept of each replica.
 const LOG_BYTES_MAX: u64 = 64 << 20;
@@ -31,6 +32,7 @@ pub struct Endpoints {
     pub(crate) events: Arc<Events>,
     pub(crate) logs: Arc<dyn Logs>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) releases: Releases,
     blobs: Arc<Blobs>,
 }
 
@@ -43,13 +45,16 @@ impl Endpoints {
         admission: Arc<Admission>,
         blobs: Arc<Blobs>,
     ) -> Self {
-        Self { meta, clock, events, logs, admission, blobs }
+        Self { meta, clock, events, logs, admission, releases: Releases::default(), blobs }
     }
 
     pub async fn create(&self, caller: &Principal, new: NewEndpoint) -> Result<Endpoint> {
         authorise(caller, Action::Operate)?;
         if self.meta.endpoints_all().await?.len() >= ENDPOINTS_MAX {
             return Err(Error::conflict(format!("there are {ENDPOINTS_MAX} endpoints already")));
+        }
+        if new.revision.release.as_ref().is_some_and(|release| *release != Release::AllAtOnce) {
+            return Err(Error::invalid("release: the first revision of an endpoint gets all traffic at once"));
         }
         let revision = self.revision(caller, &new.revision, None).await?;
         let made = self.meta.endpoint_create(&caller.project, &new.name, &revision, self.clock.now()).await;
@@ -69,6 +74,32 @@ impl Endpoints {
         let revision = self.revision(caller, &new, Some(&now)).await?;
         let endpoint = self.meta.endpoint_release(&caller.project, name, &revision, self.clock.now()).await?;
         self.changed(endpoint)
+    }
+
+    /// Moves a release on to all traffic at once.
+    pub async fn promote(&self, caller: &Principal, name: &Name) -> Result<Endpoint> {
+        authorise(caller, Action::Operate)?;
+        let endpoint = self.meta.endpoint_promote(&caller.project, name).await?;
+        self.changed(endpoint)
+    }
+
+    /// A value of a metric of the caller's own, by which a canary is judged.
+    pub async fn metric(&self, caller: &Principal, name: &Name, metric: NewMetric) -> Result<()> {
+        authorise(caller, Action::Invoke)?;
+        let endpoint = self.meta.endpoint_get(&caller.project, name).await?;
+        if metric.name.is_empty() || metric.name.len() > METRIC_NAME_MAX {
+            return Err(Error::invalid(format!("name: the name of a metric has 1 to {METRIC_NAME_MAX} bytes")));
+        }
+        if ![endpoint.active, endpoint.target].contains(&Some(metric.revision)) {
+            return Err(Error::conflict(format!(
+                "revision {} of endpoint {name} neither serves nor is being released",
+                metric.revision
+            )));
+        }
+        if !self.releases.add(name, metric, self.clock.now()) {
+            return Err(Error::conflict(format!("a revision of endpoint {name} has too many metrics already")));
+        }
+        Ok(())
     }
 
     /// Back to the given revision, or to the one that was active before.
@@ -101,13 +132,13 @@ impl Endpoints {
     pub async fn get(&self, caller: &Principal, name: &Name) -> Result<Endpoint> {
         authorise(caller, Action::Read)?;
         let endpoint = self.meta.endpoint_get(&caller.project, name).await?;
-        Ok(self.with_running_cost(endpoint))
+        Ok(self.as_it_is_now(endpoint))
     }
 
     pub async fn list(&self, caller: &Principal) -> Result<EndpointList> {
         authorise(caller, Action::Read)?;
         let endpoints = self.meta.endpoint_list(&caller.project).await?;
-        Ok(EndpointList { endpoints: endpoints.into_iter().map(|e| self.with_running_cost(e)).collect() })
+        Ok(EndpointList { endpoints: endpoints.into_iter().map(|e| self.as_it_is_now(e)).collect() })
     }
 
     /// The log of one replica: the given one, or the newest.
@@ -215,7 +246,7 @@ impl Endpoints {
 
     fn changed(&self, endpoint: Endpoint) -> Result<Endpoint> {
         self.events.wake_releaser();
-        Ok(self.with_running_cost(endpoint))
+        Ok(self.as_it_is_now(endpoint))
     }
 
     /// What is not said is as in the newest revision, or the default.
@@ -226,10 +257,9 @@ impl Endpoints {
         now: Option<&Endpoint>,
     ) -> Result<NewRevisionRecord> {
         let before = now.and_then(|e| e.revisions.first());
-        let replicas = new.replicas.or(before.map(|r| r.replicas)).unwrap_or(1);
-        if !(1..=REPLICAS_MAX).contains(&replicas) {
-            return Err(Error::invalid(format!("replicas must be between 1 and {REPLICAS_MAX}")));
-        }
+        let (replicas, scale) = size(new, before)?;
+        let release = new.release.clone().unwrap_or_default();
+        release.check().map_err(|why| Error::invalid(format!("release: {}", why.0)))?;
         let resources = new.resources.or(before.map(|r| r.resources)).unwrap_or(RESOURCES);
         jobs_check::check_resources(&resources, &self.admission.capacity().await?)?;
         let model = self.meta.model_version(&caller.project, &new.model.name, &new.model.version).await?;
@@ -237,10 +267,11 @@ impl Endpoints {
         let tree = self.blobs.read_tree(&model.tree.digest).await?;
         Serves::of_tree(tree.entries().iter().map(|e| e.path.as_str()))
             .map_err(|why| Error::invalid(format!("{id} cannot be served: {}", why.0)).hint(SERVABLE))?;
-        Ok(NewRevisionRecord { model: id, tree: model.tree.digest, replicas, resources })
+        Ok(NewRevisionRecord { model: id, tree: model.tree.digest, replicas, scale, resources, release })
     }
 
-    fn with_running_cost(&self, mut endpoint: Endpoint) -> Endpoint {
+    fn as_it_is_now(&self, mut endpoint: Endpoint) -> Endpoint {
+        endpoint.progress = self.releases.progress(&endpoint);
         let now = self.clock.now();
         let spent: f64 =
             endpoint.replicas.iter().filter(|r| r.state.is_live()).map(|r| self.cost(&endpoint, r, now)).sum();
@@ -252,6 +283,22 @@ impl Endpoints {
         let revision = endpoint.revisions.iter().find(|r| r.number == replica.revision);
         let price = revision.map(|r| self.admission.price(&r.resources)).unwrap_or_default();
         price.usd(crate::cost::seconds(replica.launched_at, now))
+    }
+}
+
+/// How many replicas a new revision has: as said, as the one before, or one.
+fn size(new: &NewRevision, before: Option<&Revision>) -> Result<(u32, Option<Scale>)> {
+    match (new.replicas, new.scale) {
+        (Some(_), Some(_)) => Err(Error::invalid("replicas and scale exclude each other: give one of them")),
+        (Some(replicas), None) if !(1..=REPLICAS_MAX).contains(&replicas) => {
+            Err(Error::invalid(format!("replicas must be between 1 and {REPLICAS_MAX}")))
+        }
+        (Some(replicas), None) => Ok((replicas, None)),
+        (None, Some(scale)) => {
+            scale.check().map_err(|why| Error::invalid(format!("scale: {}", why.0)))?;
+            Ok((scale.min, Some(scale)))
+        }
+        (None, None) => Ok(before.map_or((1, None), |before| (before.replicas, before.scale))),
     }
 }
 

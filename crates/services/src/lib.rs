@@ -30,6 +30,7 @@ pub mod lineage;
 mod logs;
 pub mod models;
 pub mod releaser;
+mod releases;
 pub mod storage;
 pub mod system;
 

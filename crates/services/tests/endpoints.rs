@@ -4,8 +4,10 @@
 mod support;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use muonic_types::endpoint::{Endpoint, EndpointState, NewEndpoint, NewRevision, Rollback};
+use muonic_ports::routes::{Arm, Share};
+use muonic_types::endpoint::{Endpoint, EndpointState, NewEndpoint, NewMetric, NewRevision, Rollback};
 use muonic_types::model::NewModelVersion;
 use muonic_types::task::{ReplicaFailed, ReplicaReady};
 use muonic_types::{ErrorCode, Name, ReplicaId};
@@ -62,7 +64,7 @@ async fn routed_to(cloud: &Cloud, id: &str) {
     until(&format!("traffic goes to {id}"), async || {
         let table = cloud.routes.borrow().clone();
         let route = table.routes.get(&name())?;
-        (route.backends.len() == 1 && route.backends[0].replica.as_str() == id).then_some(())
+        (route.active.backends.len() == 1 && route.active.backends[0].replica.as_str() == id).then_some(())
     })
     .await;
 }
@@ -93,7 +95,7 @@ async fn a_release_moves_traffic_once_ready_and_lets_the_old_replica_finish() {
     become_ready(&cloud, "live.1.1").await;
     active(&cloud, 1).await;
     routed_to(&cloud, "live.1.1").await;
-    let in_flight = cloud.routes.borrow().routes[&name()].backends[0].in_flight.clone();
+    let in_flight = cloud.routes.borrow().routes[&name()].active.backends[0].in_flight.clone();
     in_flight.fetch_add(1, Ordering::SeqCst);
 
     cloud.endpoints.release(&cloud.admin, &name(), revision(2)).await.expect("released");
@@ -186,4 +188,174 @@ async fn what_cannot_be_done_is_said_so() {
     vast.resources = Some(serde_json::from_str(r#"{"cpu": "64", "memory": "1Gi"}"#).expect("resources"));
     let vast = cloud.endpoints.release(&cloud.admin, &name(), vast).await.unwrap_err();
     assert_eq!(vast.code, ErrorCode::Unschedulable);
+}
+
+/// A revision with more said of it, as JSON.
+fn revision_with(version: u32, more: serde_json::Value) -> NewRevision {
+    let mut whole = serde_json::json!({ "model": format!("live@{version}") });
+    whole.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    serde_json::from_value(whole).expect("a revision")
+}
+
+#[tokio::test]
+async fn an_endpoint_sleeps_and_a_request_that_waits_wakes_it() {
+    let cloud = Cloud::new(4000).await;
+    models(&cloud, 1).await;
+    let revision = revision_with(1, serde_json::json!({ "scale": { "min": 0, "max": 2, "idle_s": 0.0 } }));
+    cloud.endpoints.create(&cloud.admin, NewEndpoint { name: name(), revision }).await.expect("deployed");
+    for round in 1..=3 {
+        let id = format!("live.1.{round}");
+        become_ready(&cloud, &id).await;
+        if round == 1 {
+            active(&cloud, 1).await;
+        }
+        until("nobody asks, so its replica is stopped", async || {
+            cloud.engine.stops.lock().expect("stops").contains(&replica(&id)).then_some(())
+        })
+        .await;
+        cloud.engine.end(&replica(&id), "ended");
+        until("it sleeps", async || (look(&cloud).await.state == EndpointState::Sleeping).then_some(())).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(cloud.engine.launched().len(), round, "nothing wakes it by itself");
+        let activity = cloud.routes.borrow().routes[&name()].activity.clone();
+        let (visit, waiting) = (activity.enter(), activity.wait());
+        until("it wakes", async || (cloud.engine.launched().len() == round + 1).then_some(())).await;
+        assert_eq!(look(&cloud).await.state, EndpointState::Waking);
+        drop((visit, waiting));
+    }
+}
+
+/// What comes to the target now.
+fn target(cloud: &Cloud) -> Option<(Arm, Share)> {
+    cloud.routes.borrow().routes[&name()].target.clone()
+}
+
+/// An endpoint on revision 1, and revision 2 under release with a ready replica.
+async fn releasing(cloud: &Cloud, release: serde_json::Value) -> (Arm, Share) {
+    models(cloud, 2).await;
+    deploy(cloud).await;
+    become_ready(cloud, "live.1.1").await;
+    active(cloud, 1).await;
+    let new = revision_with(2, serde_json::json!({ "release": release }));
+    cloud.endpoints.release(&cloud.admin, &name(), new).await.expect("released");
+    until("its replica is launched", async || cloud.engine.launched().contains(&replica("live.2.1")).then_some(()))
+        .await;
+    assert!(target(cloud).is_none(), "it is not ready");
+    become_ready(cloud, "live.2.1").await;
+    until("it gets requests", async || target(cloud)).await
+}
+
+fn canary(more: serde_json::Value) -> serde_json::Value {
+    let mut canary = serde_json::json!({ "kind": "canary", "steps": [10, 50], "step_s": 0.0, "requests_min": 5 });
+    canary.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    canary
+}
+
+#[tokio::test]
+async fn a_canary_that_does_well_walks_its_steps_and_is_promoted() {
+    let cloud = Cloud::new(4000).await;
+    let (arm, share) = releasing(&cloud, canary(serde_json::json!({}))).await;
+    assert!(matches!(share, Share::Percent { percent: 10.0, .. }), "{share:?}");
+    let answers = |n| (0..n).for_each(|_| arm.tally.count(Duration::from_millis(2), false));
+    let progress = until("it is shown", async || look(&cloud).await.progress).await;
+    assert_eq!((progress.revision, progress.percent, progress.new.requests), (2, 10.0, 0));
+    answers(5);
+    until("the second step", async || {
+        target(&cloud).filter(|(_, share)| matches!(share, Share::Percent { percent: 50.0, .. }))
+    })
+    .await;
+    // What came in the first step does not count in the second.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(look(&cloud).await.target, Some(2));
+    answers(5);
+    let promoted = active(&cloud, 2).await;
+    assert!(promoted.progress.is_none());
+    routed_to(&cloud, "live.2.1").await;
+    assert!(target(&cloud).is_none());
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_is_rolled_back_at_once() {
+    let cloud = Cloud::new(4000).await;
+    let (arm, _) = releasing(&cloud, canary(serde_json::json!({ "step_s": 3600.0 }))).await;
+    (0..3).for_each(|_| arm.tally.count(Duration::from_millis(2), true));
+    let back = until("it is rolled back", async || Some(look(&cloud).await).filter(|e| e.target.is_none())).await;
+    assert_eq!((back.active, back.state), (Some(1), EndpointState::Ready));
+    let reason = back.revisions[0].reason.as_deref();
+    assert_eq!(
+        reason,
+        Some("rolled back: 3 of its 3 requests failed, of the active revision's 0 of 0"),
+        "{:?}",
+        back.revisions
+    );
+    until("its replica goes", async || {
+        cloud.engine.stops.lock().expect("stops").contains(&replica("live.2.1")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_canary_is_judged_by_a_metric_of_ones_own() {
+    let cloud = Cloud::new(4000).await;
+    let rule = serde_json::json!({ "name": "clicks", "min": 0.5, "values_min": 4 });
+    releasing(&cloud, canary(serde_json::json!({ "metric": rule }))).await;
+    until("it is judged", async || look(&cloud).await.progress).await;
+    for n in 0..4 {
+        let metric = NewMetric { name: "clicks".into(), value: f64::from(n % 2) * 0.4, revision: 2 };
+        cloud.endpoints.metric(&cloud.admin, &name(), metric).await.expect("counted");
+    }
+    let back = until("it is rolled back", async || Some(look(&cloud).await).filter(|e| e.target.is_none())).await;
+    assert_eq!(
+        back.revisions[0].reason.as_deref(),
+        Some("rolled back: the mean of 'clicks' over 4 values is 0.2, below 0.5")
+    );
+    let gone = NewMetric { name: "clicks".into(), value: 1.0, revision: 2 };
+    assert_eq!(cloud.endpoints.metric(&cloud.admin, &name(), gone).await.unwrap_err().code, ErrorCode::Conflict);
+}
+
+#[tokio::test]
+async fn a_split_stays_until_somebody_decides() {
+    let cloud = Cloud::new(4000).await;
+    let split = serde_json::json!({ "kind": "split", "percent": 20, "sticky_header": "x-user" });
+    let (arm, share) = releasing(&cloud, split.clone()).await;
+    let stuck = matches!(share, Share::Percent { percent: 20.0, sticky_header: Some(name) } if name == "x-user");
+    assert!(stuck);
+    (0..50).for_each(|_| arm.tally.count(Duration::from_millis(2), true));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(look(&cloud).await.target, Some(2), "nobody judges it");
+    cloud.endpoints.rollback(&cloud.admin, &name(), Rollback::default()).await.expect("rolled back");
+    until("the active revision has all", async || target(&cloud).is_none().then_some(())).await;
+    assert_eq!(look(&cloud).await.target, None);
+    cloud
+        .endpoints
+        .release(&cloud.admin, &name(), revision_with(2, serde_json::json!({ "release": split })))
+        .await
+        .expect("released");
+    become_ready(&cloud, "live.3.1").await;
+    until("it gets requests", async || target(&cloud)).await;
+    cloud.endpoints.promote(&cloud.admin, &name()).await.expect("promoted");
+    active(&cloud, 3).await;
+    routed_to(&cloud, "live.3.1").await;
+    assert_eq!(cloud.endpoints.promote(&cloud.admin, &name()).await.unwrap_err().code, ErrorCode::Conflict);
+}
+
+#[tokio::test]
+async fn what_is_wrong_about_scale_and_release_is_said() {
+    let cloud = Cloud::new(4000).await;
+    models(&cloud, 1).await;
+    let refused = async |more: serde_json::Value, says: &str| {
+        let new = NewEndpoint { name: name(), revision: revision_with(1, more) };
+        let error = cloud.endpoints.create(&cloud.admin, new).await.expect_err("it is wrong");
+        assert!(error.code == ErrorCode::InvalidRequest && error.message.contains(says), "{error}");
+    };
+    refused(serde_json::json!({ "replicas": 1, "scale": { "min": 0, "max": 1 } }), "exclude each other").await;
+    refused(serde_json::json!({ "scale": { "min": 2, "max": 1 } }), "are more than the most").await;
+    refused(serde_json::json!({ "scale": { "min": 1, "max": 1, "idle_s": 5 } }), "may sleep").await;
+    let none = serde_json::json!({ "scale": { "min": 0, "max": 1, "per_replica": { "rate_per_s": 0 } } });
+    refused(none, "greater than 0").await;
+    refused(serde_json::json!({ "release": { "kind": "shadow" } }), "first revision").await;
+    deploy(&cloud).await;
+    let wrong = revision_with(1, serde_json::json!({ "release": { "kind": "split", "percent": 0 } }));
+    let error = cloud.endpoints.release(&cloud.admin, &name(), wrong).await.expect_err("it is wrong");
+    assert_eq!(error.message, "release: percent must be greater than 0 and at most 100");
 }

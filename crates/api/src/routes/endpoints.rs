@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use muonic_types::endpoint::{Endpoint, EndpointList, NewEndpoint, NewRevision, Rollback};
+use muonic_types::endpoint::{Endpoint, EndpointList, NewEndpoint, NewMetric, NewRevision, Rollback};
 use muonic_types::{Name, ReplicaId};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -20,7 +20,9 @@ pub(super) fn router() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(list, create))
         .routes(routes!(get, delete))
         .routes(routes!(release))
+        .routes(routes!(promote))
         .routes(routes!(rollback))
+        .routes(routes!(metric))
         .routes(routes!(logs))
 }
 
@@ -61,6 +63,24 @@ async fn release(
     JsonBody(new): JsonBody<NewRevision>,
 ) -> Result<Json<Endpoint>, Failure> {
     Ok(Json(app.endpoints.release(&caller, &name, new).await?))
+}
+
+/// Give all traffic to the revision that is being released.
+#[utoipa::path(post, path = "/endpoints/{name}/promote", tag = "endpoints", params(("name" = Name, Path)), responses((status = 200, description = "Releasing", body = Endpoint)))]
+async fn promote(State(app): App, Caller(caller): Caller, Path(name): Path<Name>) -> Result<Json<Endpoint>, Failure> {
+    Ok(Json(app.endpoints.promote(&caller, &name).await?))
+}
+
+/// Say how an answer turned out: a value of a metric that canaries may be judged by.
+#[utoipa::path(post, path = "/endpoints/{name}/metrics", tag = "endpoints", params(("name" = Name, Path)), request_body = NewMetric, responses((status = 204, description = "Counted")))]
+async fn metric(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    JsonBody(metric): JsonBody<NewMetric>,
+) -> Result<StatusCode, Failure> {
+    app.endpoints.metric(&caller, &name, metric).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Go back to an earlier revision.

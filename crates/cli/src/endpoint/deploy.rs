@@ -4,7 +4,8 @@ use muonic_types::endpoint::{Endpoint, NewEndpoint, RESOURCES};
 use muonic_types::{Name, VersionRef};
 use serde_json::Value;
 
-use super::{Size, Waiting, show, wait};
+use super::size::Size;
+use super::{Waiting, show, wait};
 use crate::context::Context;
 use crate::failure::{Exit, Outcome};
 use crate::predict::{self, Body};
@@ -17,7 +18,8 @@ use crate::render::{Screen, one_line, quoted};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   muonic deploy digits@1
-  muonic deploy digits@champion --name digits-eu --replicas 2 --resources cpu=1,memory=1Gi")]
+  muonic deploy digits@champion --name digits-eu --replicas 2 --resources cpu=1,memory=1Gi
+  muonic deploy digits --replicas 0..4 --concurrency 8")]
 pub struct DeployArgs {
     /// The model, with @VERSION or @ALIAS, or the latest without
     model: VersionRef,

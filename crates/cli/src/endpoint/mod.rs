@@ -3,19 +3,22 @@
 mod deploy;
 mod logs;
 mod show;
+mod size;
 mod wait;
 
 use std::time::{Duration, Instant};
 
-use muonic_types::endpoint::{Endpoint, NewRevision, RESOURCES};
-use muonic_types::{ErrorCode, Name, ReplicaId, Resources, VersionRef};
+use muonic_types::endpoint::{Endpoint, RESOURCES};
+use muonic_types::{ErrorCode, Name, ReplicaId, VersionRef};
 
 use crate::confirm::confirmed;
 use crate::context::{Context, note};
-use crate::failure::{Exit, Failure, Outcome, Result};
+use crate::failure::{Exit, Failure, Outcome};
 use crate::link::{Link, ask};
-use crate::parse::{self, PartialResources};
+use crate::parse;
 use crate::progress::Spinner;
+
+use self::size::{Size, Traffic};
 
 pub use deploy::DeployArgs;
 
@@ -29,7 +32,8 @@ const DELETE_MAX: Duration = Duration::from_secs(180);
 pub enum EndpointCommand {
     Ls(LsArgs),
     Show(ShowArgs),
-    Release(ReleaseArgs),
+    Release(Box<ReleaseArgs>),
+    Promote(PromoteArgs),
     Rollback(RollbackArgs),
     Logs(logs::LogsArgs),
     Delete(DeleteArgs),
@@ -52,11 +56,14 @@ pub struct ShowArgs {
 
 /// Serve another model version from the same address
 ///
-/// Traffic moves in one step once all new replicas are ready; until then the
-/// old revision serves.
+/// Traffic moves once all new replicas are ready, in one step or as you say;
+/// until then the old revision serves.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  muonic endpoint release digits digits@2")]
+#[command(after_help = "Examples:
+  muonic endpoint release digits digits@2
+  muonic endpoint release digits digits@2 --canary --max-p99 50ms
+  muonic endpoint release digits digits@2 --shadow
+  muonic endpoint release digits digits@2 --split 20 --sticky x-user")]
 pub struct ReleaseArgs {
     /// The endpoint
     name: Name,
@@ -64,6 +71,19 @@ pub struct ReleaseArgs {
     model: VersionRef,
     #[command(flatten)]
     size: Size,
+    #[command(flatten)]
+    traffic: Traffic,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Give all traffic to the revision that is being released
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  muonic endpoint promote digits")]
+pub struct PromoteArgs {
+    /// The endpoint
+    name: Name,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -94,29 +114,6 @@ pub struct DeleteArgs {
     yes: bool,
 }
 
-/// How large a revision is.
-#[derive(Debug, clap::Args)]
-struct Size {
-    /// Processes that serve it; 1, or as many as the revision before, without
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
-    replicas: Option<u32>,
-    /// What each replica asks for; what is not named is as in the revision
-    /// before, or cpu=250m and memory=256Mi
-    #[arg(long, value_name = "cpu=N,memory=N,gpu=N", value_parser = parse::partial_resources(RESOURCES))]
-    resources: Option<PartialResources>,
-}
-
-impl Size {
-    /// `before`: what a replica of the revision before asks for.
-    fn revision(self, model: VersionRef, before: impl FnOnce() -> Result<Resources>) -> Result<NewRevision> {
-        let resources = match self.resources {
-            Some(named) => Some(named.over(before()?)?),
-            None => None,
-        };
-        Ok(NewRevision { model, replicas: self.replicas, resources })
-    }
-}
-
 /// Whether and how long to wait.
 #[derive(Debug, clap::Args)]
 struct Waiting {
@@ -139,11 +136,16 @@ impl EndpointCommand {
             }
             Self::Release(args) => {
                 let client = context.client()?;
-                let revision = args.size.revision(args.model, || {
+                let mut revision = args.size.revision(args.model, || {
                     let endpoint = client.endpoint(&args.name)?;
                     Ok(endpoint.revisions.first().map_or(RESOURCES, |newest| newest.resources))
                 })?;
+                revision.release = Some(args.traffic.release());
                 let endpoint = client.endpoint_release(&args.name, &revision)?;
+                changed(context, endpoint, &args.waiting)
+            }
+            Self::Promote(args) => {
+                let endpoint = context.client()?.endpoint_promote(&args.name)?;
                 changed(context, endpoint, &args.waiting)
             }
             Self::Rollback(args) => {
@@ -227,14 +229,18 @@ fn plan(endpoint: &Endpoint) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use muonic_types::endpoint::{EndpointState, Replica, ReplicaState, Revision, RevisionState};
+    use muonic_types::Resources;
+    use muonic_types::endpoint::{EndpointState, Release, Replica, ReplicaState, Revision, RevisionState};
 
     pub(crate) fn revision(number: u32, state: RevisionState) -> Revision {
         Revision {
             number,
             model: muonic_types::model::ModelVersionId { name: "digits".parse().unwrap(), version: number },
             replicas: 1,
+            scale: None,
             resources: Resources::parse_over(Resources::default(), "cpu=250m,memory=256Mi").unwrap(),
+            release: Release::AllAtOnce,
+            step: 0,
             state,
             reason: None,
             created_at: "2026-11-03T12:00:00Z".parse().unwrap(),
@@ -267,6 +273,7 @@ pub(crate) mod tests {
             created_at: "2026-11-03T12:00:00Z".parse().unwrap(),
             cost_usd: 0.0012,
             path: "/endpoints/digits".into(),
+            progress: None,
         }
     }
 
@@ -280,19 +287,5 @@ pub(crate) mod tests {
   - its history is gone: 1 revision
 These model versions stay: digits@1"
         );
-    }
-
-    #[test]
-    fn what_is_not_named_is_as_before() {
-        let size = |text: Option<&str>| Size {
-            replicas: None,
-            resources: text.map(|text| parse::partial_resources(RESOURCES)(text).unwrap()),
-        };
-        let model: VersionRef = "digits".parse().unwrap();
-        let before = Resources::parse_over(RESOURCES, "memory=2Gi").unwrap();
-        let asked = size(Some("cpu=1")).revision(model.clone(), || Ok(before)).unwrap();
-        assert_eq!(asked.resources.unwrap().to_string(), "cpu=1 memory=2Gi");
-        let unsaid = size(None).revision(model, || unreachable!("not needed")).unwrap();
-        assert_eq!(unsaid.resources, None);
     }
 }

@@ -1,7 +1,7 @@
 //! Endpoints as a table, a page and a line.
 
 use muonic_types::Timestamp;
-use muonic_types::endpoint::{Endpoint, ReplicaState, Revision};
+use muonic_types::endpoint::{Answers, Comparison, Endpoint, Progress, Release, ReplicaState, Revision};
 
 use crate::render::page::INDENT;
 use crate::render::{Page, Screen, Table, human, word};
@@ -19,7 +19,51 @@ fn ready(endpoint: &Endpoint) -> String {
     let Some(revision) = serving(endpoint) else { return "0/0".to_owned() };
     let ready =
         endpoint.replicas.iter().filter(|r| r.revision == revision.number && r.state == ReplicaState::Ready).count();
-    format!("{ready}/{}", revision.replicas)
+    format!("{ready}/{}", number_of(revision))
+}
+
+/// How many replicas a revision should have.
+fn number_of(revision: &Revision) -> String {
+    match revision.scale {
+        Some(scale) => format!("{}..{}", scale.min, scale.max),
+        None => revision.replicas.to_string(),
+    }
+}
+
+/// How a release goes, in a few words.
+pub(super) fn progress(progress: &Progress) -> String {
+    let what = if progress.compared.is_some() { "copies of" } else { "gets" };
+    format!("{what} {} % of the requests, {}", human::number(progress.percent), answers(&progress.new))
+}
+
+fn answers(answers: &Answers) -> String {
+    let mut text = format!("{}, {}", human::count(answers.requests, "answer"), human::count(answers.errors, "error"));
+    if let Some(p99_s) = answers.p99_s {
+        text += &format!(", p99 {}", human::duration(p99_s));
+    }
+    text
+}
+
+fn compared(c: &Comparison) -> String {
+    format!(
+        "{} of {} the same, {} close, {} different (by {} at most); {} not compared, {} left out",
+        c.same,
+        c.answered,
+        c.close,
+        c.different,
+        human::number(c.difference_max),
+        c.not_compared,
+        c.left_out
+    )
+}
+
+fn how(release: &Release) -> &'static str {
+    match release {
+        Release::AllAtOnce => "all at once",
+        Release::Canary(_) => "as a canary",
+        Release::Split(_) => "a share of the requests",
+        Release::Shadow(_) => "copies of requests",
+    }
 }
 
 pub(super) fn table(endpoints: &[Endpoint], now: Timestamp, screen: Screen) -> String {
@@ -42,6 +86,9 @@ pub(super) fn table(endpoints: &[Endpoint], now: Timestamp, screen: Screen) -> S
 
 /// What serves now, in one line.
 pub(super) fn line(endpoint: &Endpoint) -> String {
+    if let (Some(shown), Some(target)) = (&endpoint.progress, endpoint.target) {
+        return format!("{} is {}: revision {target} {}", endpoint.name, word(&endpoint.state), progress(shown));
+    }
     match serving(endpoint) {
         Some(r) => format!(
             "{} is {}: {}, revision {}, {} replicas ready",
@@ -56,11 +103,15 @@ pub(super) fn line(endpoint: &Endpoint) -> String {
 }
 
 pub(super) fn page(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
+    let target = endpoint.revisions.iter().find(|r| Some(r.number) == endpoint.target);
     Page::new(screen, &endpoint.name)
         .line("state", word(&endpoint.state))
         .line("path", &endpoint.path)
         .maybe("serves", endpoint.active.map(|n| format!("revision {n}")))
-        .maybe("moves to", endpoint.target.map(|n| format!("revision {n}")))
+        .maybe("moves to", target.map(|r| format!("revision {}, {}", r.number, how(&r.release))))
+        .maybe("new", endpoint.progress.as_ref().map(progress))
+        .maybe("active", endpoint.progress.as_ref().map(|p| answers(&p.active)))
+        .maybe("compared", endpoint.progress.as_ref().and_then(|p| p.compared.as_ref()).map(compared))
         .line("created", human::instant(endpoint.created_at))
         .line("cost", human::usd(endpoint.cost_usd))
         .section("revisions", &revisions(endpoint, now, screen.indented(INDENT)))
@@ -75,7 +126,7 @@ fn revisions(endpoint: &Endpoint, now: Timestamp, screen: Screen) -> String {
             revision.number.to_string(),
             revision.model.to_string(),
             word(&revision.state),
-            revision.replicas.to_string(),
+            number_of(revision),
             revision.resources.to_string(),
             human::ago(revision.created_at, now),
             revision.reason.clone().unwrap_or_default(),

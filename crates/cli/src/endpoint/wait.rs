@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use muonic_types::endpoint::{Endpoint, ReplicaState, RevisionState};
+use muonic_types::endpoint::{Endpoint, Release, ReplicaState, RevisionState};
 
-use super::Waiting;
+use super::{Waiting, show};
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Result};
 use crate::link::{Link, ask};
@@ -32,16 +32,34 @@ fn step(endpoint: &Endpoint, revision: u32) -> Step {
     };
     match wanted.state {
         RevisionState::Active if endpoint.active == Some(revision) => Step::Served,
+        RevisionState::Failed if wanted.step > 0 => {
+            Step::Failed(why(format!("{} on {} is not released", wanted.model, endpoint.name)))
+        }
         RevisionState::Failed => {
             Step::Failed(why(format!("{} on {} could not be started", wanted.model, endpoint.name)))
         }
         RevisionState::Retired => {
             Step::Failed(format!("another revision took the place of revision {revision} of {}", endpoint.name))
         }
+        // It stays so until somebody decides.
+        RevisionState::Pending
+            if wanted.step > 0 && matches!(wanted.release, Release::Split(_) | Release::Shadow(_)) =>
+        {
+            Step::Served
+        }
+        RevisionState::Pending if wanted.step > 0 => Step::Waiting(match &endpoint.progress {
+            Some(progress) => format!("{} on {}: {}", wanted.model, endpoint.name, show::progress(progress)),
+            None => format!("{} on {}: step {}", wanted.model, endpoint.name, wanted.step),
+        }),
         RevisionState::Active | RevisionState::Pending => {
             let ready =
                 endpoint.replicas.iter().filter(|r| r.revision == revision && r.state == ReplicaState::Ready).count();
-            Step::Waiting(why(format!("{} on {}: {ready} of {} ready", wanted.model, endpoint.name, wanted.replicas)))
+            Step::Waiting(why(format!(
+                "{} on {}: {ready} of {} ready",
+                wanted.model,
+                endpoint.name,
+                wanted.replicas.max(1)
+            )))
         }
     }
 }

@@ -12,10 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use muonic_gateway::{Gateway, Settings};
-use muonic_ports::routes::{Authenticator, Backend, Route, RouteTable};
+use muonic_ports::routes::{Activity, Arm, Authenticator, Backend, Route, RouteTable};
 use muonic_types::endpoint::EndpointState;
 use muonic_types::key::{Principal, Role};
-use muonic_types::model::ModelVersionId;
 use muonic_types::{ErrorCode, KeyId, ProjectId};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -83,9 +82,9 @@ pub fn table(state: EndpointState, revision: u32, backends: &[Backend]) -> Route
         endpoint: "e".parse().unwrap(),
         project: ProjectId::default_project(),
         state,
-        revision,
-        model: ModelVersionId { name: "m".parse().unwrap(), version: revision },
-        backends: backends.to_vec(),
+        activity: Arc::new(Activity::new(Arc::default())),
+        active: Arm { revision, backends: backends.to_vec(), tally: Arc::default() },
+        target: None,
     };
     RouteTable { routes: [(route.endpoint.clone(), route)].into() }
 }
@@ -95,6 +94,8 @@ pub fn backend(revision: u32, number: u32, path: &Path) -> Backend {
         replica: format!("e.{revision}.{number}").parse().unwrap(),
         address: format!("unix:{}", path.display()),
         in_flight: Arc::new(AtomicUsize::new(0)),
+        // Long ago enough to have its full share.
+        since: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
     }
 }
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use muonic_client::{Client, Error, UploadRules};
 use muonic_types::blob::TreeSummary;
-use muonic_types::endpoint::{Endpoint, EndpointState};
+use muonic_types::endpoint::{Endpoint, EndpointState, NewRevision};
 use muonic_types::job::{Job, JobSpec, NewJob};
 use muonic_types::system::LocalFile;
-use muonic_types::{JobId, Resources};
+use muonic_types::{JobId, Resources, VersionRef};
 use muonic_unit::limits::end_groups;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -276,6 +276,11 @@ pub fn shell(name: &str, script: &str) -> NewJob {
 
 pub fn small() -> Resources {
     Resources { cpu: muonic_types::Cpu::milli(100), memory: muonic_types::Memory::mib(128), gpu: 0 }
+}
+
+/// A revision with so many replicas, of the smallest size.
+pub fn revision(model: VersionRef, replicas: u32) -> NewRevision {
+    NewRevision { model, replicas: Some(replicas), scale: None, resources: Some(small()), release: None }
 }
 
 /// Runs a job to its end.

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use muonic_types::endpoint::{Endpoint, ReplicaState};
+use muonic_types::endpoint::{Endpoint, Release, ReplicaState, Scale};
 use muonic_types::key::Key;
 use muonic_types::model::ModelVersionId;
 use muonic_types::{Digest, Name, Price, ProjectId, ReplicaId, Resources, Timestamp};
@@ -11,7 +11,9 @@ pub struct NewRevisionRecord {
     pub model: ModelVersionId,
     pub tree: Digest,
     pub replicas: u32,
+    pub scale: Option<Scale>,
     pub resources: Resources,
+    pub release: Release,
 }
 
 /// A replica with what is needed to launch it again.
@@ -57,8 +59,8 @@ pub trait Endpoints {
         at: Timestamp,
     ) -> Result<Endpoint>;
     /// Makes an existing revision the target again (rollback): its state
-    /// becomes pending. Where it is the active one, an unfinished target is
-    /// retired and nothing else changes.
+    /// becomes pending, its release all at once. Where it is the active one, an
+    /// unfinished target is retired and nothing else changes.
     async fn endpoint_retarget(
         &self,
         project: &ProjectId,
@@ -71,6 +73,11 @@ pub trait Endpoints {
     async fn revision_activate(&self, name: &Name, revision: u32, at: Timestamp) -> Result<()>;
     /// Gives a target up; only where `revision` still is the target.
     async fn revision_failed(&self, name: &Name, revision: u32, reason: &str, at: Timestamp) -> Result<()>;
+    /// Moves the target on to all at once; `Conflict` where there is no target.
+    async fn endpoint_promote(&self, project: &ProjectId, name: &Name) -> Result<Endpoint>;
+    /// Which step of its release the target has come to, from 1; 0 before the
+    /// first. Only where `revision` still is the target (else `Conflict`).
+    async fn revision_step(&self, name: &Name, revision: u32, step: u32) -> Result<()>;
     /// Notes what a pending revision waits for.
     async fn revision_waits(&self, name: &Name, revision: u32, reason: Option<&str>) -> Result<()>;
     /// Marks the endpoint as being deleted.
@@ -83,6 +90,11 @@ pub trait Endpoints {
     /// here and in every endpoint answered: services add what is running.
     async fn endpoint_get(&self, project: &ProjectId, name: &Name) -> Result<Endpoint>;
     async fn endpoint_list(&self, project: &ProjectId) -> Result<Vec<Endpoint>>;
+    /// What was learned of when requests come, as it was kept last: a document
+    /// of the reconciler's own.
+    async fn endpoints_learned(&self) -> Result<Vec<(Name, String)>>;
+    /// Keeps what was learned of endpoints; those that are gone are passed over.
+    async fn endpoints_learn(&self, learned: &[(Name, String)]) -> Result<()>;
     /// Every endpoint of every project, for the reconciler.
     async fn endpoints_all(&self) -> Result<Vec<Endpoint>>;
     /// Every live replica, for the reconciler.

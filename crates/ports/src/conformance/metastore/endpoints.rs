@@ -2,7 +2,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use muonic_types::endpoint::{Endpoint, EndpointState, ReplicaState, RevisionState};
+use muonic_types::endpoint::{
+    Canary, Endpoint, EndpointState, MetricRule, PerReplica, Release, ReplicaState, RevisionState, Scale,
+};
 use muonic_types::key::{Key, Role};
 use muonic_types::{Digest, Name, ReplicaId};
 
@@ -16,13 +18,22 @@ use crate::metastore::{NewRevisionRecord, ReplicaRecord};
 pub async fn run(store: &Arc<dyn Metastore>) {
     let tree = tree(store, "an endpoint's model").await;
     releases(store, tree).await;
+    stepwise(store, tree).await;
+    learned(store, tree).await;
     replicas(store, tree).await;
     deletion(store, tree).await;
     races(store, tree).await;
 }
 
 fn revision(tree: Digest, version: u32) -> NewRevisionRecord {
-    NewRevisionRecord { model: model_version("served", version), tree, replicas: 2, resources: resources() }
+    NewRevisionRecord {
+        model: model_version("served", version),
+        tree,
+        replicas: 2,
+        scale: None,
+        resources: resources(),
+        release: Release::AllAtOnce,
+    }
 }
 
 fn record(id: &ReplicaId, tree: Digest, launched: i64) -> ReplicaRecord {
@@ -42,6 +53,56 @@ fn record(id: &ReplicaId, tree: Digest, launched: i64) -> ReplicaRecord {
         launched_at: at(launched),
         ready_at: None,
         ended_at: None,
+    }
+}
+
+/// What is said of scale and release is kept, and where the release stands.
+async fn stepwise(store: &Arc<dyn Metastore>, tree: Digest) {
+    let name: Name = parse("e-step");
+    let scale = Scale { min: 0, max: 3, per_replica: PerReplica::QueueTimeS(0.5), idle_s: Some(60.0) };
+    let rule = MetricRule { name: "accuracy".into(), min: Some(0.9), max: None, values_min: 5 };
+    let release = Release::Canary(Canary { metric: Some(rule), ..Canary::default() });
+    let first = NewRevisionRecord { replicas: 0, scale: Some(scale), ..revision(tree, 1) };
+    store.endpoint_create(&project(), &name, &first, at(1)).await.expect("endpoint_create");
+    store.revision_activate(&name, 1, at(2)).await.expect("revision_activate");
+    let asleep = store.endpoint_get(&project(), &name).await.expect("endpoint_get");
+    assert_eq!((asleep.state, asleep.revisions[0].scale), (EndpointState::Sleeping, Some(scale)));
+    is_conflict(store.endpoint_promote(&project(), &name).await);
+    is_conflict(store.revision_step(&name, 1, 1).await);
+
+    let second = NewRevisionRecord { release: release.clone(), ..revision(tree, 2) };
+    let moving = store.endpoint_release(&project(), &name, &second, at(3)).await.expect("endpoint_release");
+    assert_eq!((&moving.revisions[0].release, moving.revisions[0].step), (&release, 0));
+    store.revision_step(&name, 2, 2).await.expect("revision_step");
+    is_conflict(store.revision_step(&name, 1, 1).await);
+    let now = store.endpoint_get(&project(), &name).await.expect("endpoint_get");
+    assert_eq!((now.revisions[0].step, now.state), (2, EndpointState::Releasing));
+    is_not_found(store.endpoint_promote(&other_project(), &name).await);
+    let promoted = store.endpoint_promote(&project(), &name).await.expect("endpoint_promote");
+    assert_eq!((&promoted.revisions[0].release, promoted.revisions[0].step), (&Release::AllAtOnce, 0));
+    assert_eq!((promoted.active, promoted.target), (Some(1), Some(2)), "its replicas may not be ready");
+    store.revision_activate(&name, 2, at(4)).await.expect("revision_activate");
+
+    let third = NewRevisionRecord { release, ..revision(tree, 3) };
+    store.endpoint_release(&project(), &name, &third, at(5)).await.expect("endpoint_release");
+    store.revision_step(&name, 3, 1).await.expect("revision_step");
+    store.revision_failed(&name, 3, "it did badly", at(6)).await.expect("revision_failed");
+    let again = store.endpoint_retarget(&project(), &name, 3, at(7)).await.expect("endpoint_retarget");
+    assert_eq!((&again.revisions[0].release, again.revisions[0].step), (&Release::AllAtOnce, 0));
+}
+
+async fn learned(store: &Arc<dyn Metastore>, tree: Digest) {
+    let name: Name = parse("e-learned");
+    store.endpoint_create(&project(), &name, &revision(tree, 1), at(1)).await.expect("endpoint_create");
+    let own = async || {
+        let all = store.endpoints_learned().await.expect("endpoints_learned");
+        all.into_iter().find(|(of, _)| *of == name).map(|(_, document)| document)
+    };
+    assert_eq!(own().await, None);
+    for document in ["{}", "{\"gaps\": 1}"] {
+        let learned = [(name.clone(), document.to_owned()), (parse("e-gone"), "{}".to_owned())];
+        store.endpoints_learn(&learned).await.expect("endpoints_learn");
+        assert_eq!(own().await.as_deref(), Some(document));
     }
 }
 

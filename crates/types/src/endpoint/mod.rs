@@ -8,8 +8,16 @@
 //! ```
 //!
 //! An endpoint's `target` is the revision it is moving to. The active one
-//! serves until every replica of the target is ready; then traffic moves in
-//! one step and the old replicas drain.
+//! serves until every replica of the target is ready; then traffic moves as the
+//! release says ([`Release`]), and the old replicas drain.
+
+mod release;
+mod scale;
+
+pub use release::{
+    Answers, Canary, Comparison, METRIC_NAME_MAX, Mean, MetricRule, NewMetric, Progress, Release, Shadow, Split,
+};
+pub use scale::{PerReplica, REPLICAS_MAX, Scale};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -33,13 +41,19 @@ pub const RESOURCES: Resources = Resources { cpu: Cpu::milli(250), memory: Memor
 #[serde(deny_unknown_fields)]
 pub struct NewRevision {
     pub model: VersionRef,
-    /// Processes that serve it.
+    /// Processes that serve it, whatever is asked of them.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 100)]
     pub replicas: Option<u32>,
+    /// Processes that serve it, by what is asked of them; instead of `replicas`.
+    #[serde(default, deserialize_with = "object::maybe")]
+    pub scale: Option<Scale>,
     /// Per replica.
     #[serde(default, deserialize_with = "object::maybe")]
     pub resources: Option<Resources>,
+    /// How traffic comes to it.
+    #[serde(default, deserialize_with = "object::maybe")]
+    pub release: Option<Release>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -60,6 +74,10 @@ pub enum EndpointState {
     Ready,
     /// The active revision serves while the target starts.
     Releasing,
+    /// It has no replica, and wants none until a request comes.
+    Sleeping,
+    /// It slept, and its first replica starts.
+    Waking,
     /// No replica of the active revision is ready.
     Unavailable,
     /// Its first revision could not be started.
@@ -113,6 +131,10 @@ pub struct Endpoint {
     pub cost_usd: f64,
     /// Path below the server's address.
     pub path: String,
+    /// How the release goes that is under way, where traffic comes to its
+    /// revision step by step.
+    #[serde(default)]
+    pub progress: Option<Progress>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -120,8 +142,19 @@ pub struct Revision {
     /// Counts from 1.
     pub number: u32,
     pub model: ModelVersionId,
+    /// At least.
     pub replicas: u32,
+    /// Where the number of replicas follows what is asked of them.
+    #[serde(default)]
+    pub scale: Option<Scale>,
     pub resources: Resources,
+    /// How traffic came to it, or comes.
+    #[serde(default)]
+    pub release: Release,
+    /// The step of its release that it has come to: a canary's from 1, and 1
+    /// of the other kinds; 0 before.
+    #[serde(default)]
+    pub step: u32,
     pub state: RevisionState,
     /// Why it failed, or what it waits for.
     pub reason: Option<String>,

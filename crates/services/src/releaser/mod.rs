@@ -5,6 +5,11 @@
 //! What it keeps in memory (failure counts, drain times) is rebuilt after a
 //! restart: forgetting costs a few more tries or a longer drain, nothing else.
 
+mod learned;
+mod scale;
+mod stepwise;
+mod table;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,18 +18,24 @@ use std::time::{Duration, Instant};
 use muonic_ports::Engine;
 use muonic_ports::engine::{Launch, UnitState};
 use muonic_ports::metastore::ReplicaRecord;
-use muonic_ports::routes::{Backend, Route, RouteTable};
+use muonic_ports::routes::RouteTable;
 use muonic_scheduler::release::{Live, Step, View, Wanted, plan};
 use muonic_types::endpoint::{Endpoint, EndpointState, ReplicaState, Revision};
 use muonic_types::{Name, ReplicaId, Resources, UnitId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::scale::Scalers;
+use self::stepwise::{Next, Stepwise};
 use crate::{Endpoints, Keys, Result};
 
 const TICK: Duration = Duration::from_secs(1);
 /// While a replica drains, its end is looked for this often.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// While traffic comes to a revision step by step, it is judged this often.
+const JUDGE_TICK: Duration = Duration::from_millis(250);
+/// What is learned of when requests come is kept this often.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// Long enough to build a Python environment.
 const READY_TIMEOUT_S: f64 = 900.0;
 const DRAIN_TIMEOUT_S: f64 = 60.0;
@@ -55,6 +66,9 @@ pub struct Releaser {
     /// Failed replicas that have been counted, until their units are gone.
     counted: HashSet<ReplicaId>,
     published: bool,
+    scalers: Scalers,
+    stepwise: Stepwise,
+    kept: Instant,
 }
 
 impl Releaser {
@@ -78,28 +92,50 @@ impl Releaser {
             stopping: HashSet::new(),
             counted: HashSet::new(),
             published: false,
+            scalers: Scalers::new(Vec::new()),
+            stepwise: Stepwise::default(),
+            kept: Instant::now(),
         };
         (releaser, receiver)
     }
 
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut changed = self.engine.changed();
+        match self.endpoints.meta.endpoints_learned().await {
+            Ok(learned) => self.scalers = Scalers::new(learned),
+            Err(e) => tracing::warn!(error = %e, "what was learned of when requests come cannot be read"),
+        }
+        let wanted = Arc::clone(&self.scalers.wanted);
         loop {
             let rest = match self.round().await {
                 Ok(again) if again => Duration::ZERO,
-                Ok(_) if !self.seen.keys().any(|(_, state)| *state == ReplicaState::Draining) => TICK,
-                Ok(_) => DRAIN_TICK,
+                Ok(_) if self.seen.keys().any(|(_, state)| *state == ReplicaState::Draining) => DRAIN_TICK,
+                Ok(_) if self.stepwise.is_empty() => TICK,
+                Ok(_) => JUDGE_TICK,
                 Err(e) => {
                     tracing::error!(error = %e, "the releaser's round failed; it tries again");
                     TICK
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
+                () = wanted.notified() => {}
                 () = self.endpoints.events.releaser_woken() => {}
                 Ok(()) = changed.changed() => {}
                 () = tokio::time::sleep(rest) => {}
             }
+        }
+        self.keep_learned().await;
+    }
+
+    async fn keep_learned(&mut self) {
+        self.kept = Instant::now();
+        let learned = self.scalers.learned();
+        if learned.is_empty() {
+            return;
+        }
+        if let Err(e) = self.endpoints.meta.endpoints_learn(&learned).await {
+            tracing::warn!(error = %e, "what was learned of when requests come could not be kept");
         }
     }
 
@@ -140,6 +176,12 @@ impl Releaser {
         let has_unit = |id: &ReplicaId| units.contains_key(&UnitId::Replica(id.clone()));
         self.stopping.retain(has_unit);
         self.counted.retain(has_unit);
+        self.scalers.forget_all_but(&endpoints);
+        self.stepwise.forget_all_but(&endpoints);
+        self.endpoints.releases.forget_all_but(&endpoints);
+        if self.kept.elapsed() > KEEP_EVERY {
+            self.keep_learned().await;
+        }
         Ok(acted)
     }
 
@@ -252,29 +294,10 @@ impl Releaser {
         }
     }
 
-    /// The routes as they are now: ready replicas of active revisions.
+    /// The routes as they are now.
     fn publish(&mut self, endpoints: &[Endpoint], replicas: &[ReplicaRecord]) {
-        let mut table = RouteTable::default();
-        for endpoint in endpoints.iter().filter(|e| e.state != EndpointState::Deleting) {
-            let number = endpoint.active.or(endpoint.target);
-            let Some(revision) = endpoint.revisions.iter().find(|r| Some(r.number) == number) else { continue };
-            let serving = replicas.iter().filter(|r| {
-                r.endpoint == endpoint.name && Some(r.revision) == endpoint.active && r.state == ReplicaState::Ready
-            });
-            let backends = serving.filter_map(|r| {
-                let in_flight = self.in_flight.entry(r.id.clone()).or_default().clone();
-                r.address.clone().map(|address| Backend { replica: r.id.clone(), address, in_flight })
-            });
-            let route = Route {
-                endpoint: endpoint.name.clone(),
-                project: endpoint.project.clone(),
-                state: endpoint.state,
-                revision: revision.number,
-                model: revision.model.clone(),
-                backends: backends.collect(),
-            };
-            table.routes.insert(endpoint.name.clone(), route);
-        }
+        let Self { in_flight, seen, scalers, stepwise, .. } = self;
+        let table = table::table(endpoints, replicas, in_flight, seen, scalers, stepwise);
         self.routes.send_replace(Arc::new(table));
         self.published = true;
     }
@@ -289,15 +312,44 @@ impl Releaser {
             acted |= self.perform(endpoint, step).await?;
         }
         drop(guard);
+        acted |= self.judge(endpoint, &view).await?;
         Ok(acted)
     }
 
+    /// Moves a release on whose traffic comes step by step.
+    async fn judge(&mut self, endpoint: &Endpoint, view: &View) -> Result<bool> {
+        let (Some(target), Some(wanted)) = (stepwise::target(endpoint), &view.target) else { return Ok(false) };
+        let is_ready = |r: &&Live| r.revision == target.number && r.state == ReplicaState::Ready;
+        if target.step == 0 && view.live.iter().filter(is_ready).count() < wanted.replicas as usize {
+            return Ok(false);
+        }
+        let now = (Instant::now(), self.endpoints.clock.now());
+        let releases = &self.endpoints.releases;
+        let metric = |name: &str, since| releases.mean(&endpoint.name, target.number, name, since);
+        let (next, progress) = self.stepwise.next(endpoint, target, metric, now);
+        releases.show(&endpoint.name, progress);
+        match next {
+            Next::Nothing => return Ok(false),
+            Next::Step(step) => {
+                self.endpoints.meta.revision_step(&endpoint.name, target.number, step).await?;
+                tracing::info!(endpoint = %endpoint.name, revision = target.number, step, "traffic comes to this revision");
+            }
+            Next::Promote => return self.perform(endpoint, Step::Activate { revision: target.number }).await,
+            Next::RollBack(reason) => {
+                return self.perform(endpoint, Step::Fail { revision: target.number, reason }).await;
+            }
+        }
+        Ok(true)
+    }
+
     async fn view(&mut self, endpoint: &Endpoint, replicas: &[ReplicaRecord]) -> Result<View> {
-        let wanted = |number: Option<u32>| {
+        let now = scale::Now { wall: self.endpoints.clock.now(), instant: Instant::now() };
+        let (of_active, of_target) = self.scalers.wanted(endpoint, replicas, now);
+        let wanted = |number: Option<u32>, replicas: u32| {
             let revision = endpoint.revisions.iter().find(|r| Some(r.number) == number)?;
-            Some(self.wanted(&endpoint.name, revision))
+            Some(self.wanted(&endpoint.name, revision, replicas))
         };
-        let (active, target) = (wanted(endpoint.active), wanted(endpoint.target));
+        let (active, target) = (wanted(endpoint.active, of_active), wanted(endpoint.target, of_target));
         let own = replicas.iter().filter(|r| r.endpoint == endpoint.name);
         let live = own.map(|r| {
             let in_state_s = self.seen_since(&r.id, r.state).elapsed().as_secs_f64();
@@ -314,6 +366,7 @@ impl Releaser {
         Ok(View {
             active,
             target,
+            stepwise: stepwise::target(endpoint).is_some(),
             deleting: endpoint.state == EndpointState::Deleting,
             live,
             free,
@@ -322,11 +375,11 @@ impl Releaser {
         })
     }
 
-    fn wanted(&self, endpoint: &Name, revision: &Revision) -> Wanted {
+    fn wanted(&self, endpoint: &Name, revision: &Revision, replicas: u32) -> Wanted {
         let failures = self.failures.get(&(endpoint.clone(), revision.number)).cloned().unwrap_or_default();
         Wanted {
             number: revision.number,
-            replicas: revision.replicas,
+            replicas,
             resources: revision.resources,
             failures: failures.count,
             last_failure_s: failures.last.map(|at| at.elapsed().as_secs_f64()),
