@@ -1,6 +1,6 @@
 //! `muonic key`
 
-use muonic_types::key::{Key, KeyCreated, NewKey, Role};
+use muonic_types::key::{Key, KeyCreated, KeyLimits, NewKey, Role};
 use muonic_types::{KeyId, Name, ProjectId, Timestamp};
 
 use crate::confirm::confirmed;
@@ -45,6 +45,12 @@ pub struct CreateArgs {
     /// Another project; only an administrator of 'default' may name one
     #[arg(long)]
     project: Option<ProjectId>,
+    /// Requests to endpoints that it may make in a minute; no limit without
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    requests_per_minute: Option<u32>,
+    /// Tokens of language models that it may use in a minute; no limit without
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    tokens_per_minute: Option<u32>,
 }
 
 /// List keys, without their secrets
@@ -98,7 +104,9 @@ impl CreateArgs {
             GivenRole::Viewer => Role::Viewer,
             GivenRole::Invoker => Role::Invoker,
         };
-        let new = NewKey { name: self.name, role, expires_in_s: self.expires, project: self.project };
+        let limits =
+            KeyLimits { requests_per_minute: self.requests_per_minute, tokens_per_minute: self.tokens_per_minute };
+        let new = NewKey { name: self.name, role, expires_in_s: self.expires, project: self.project, limits };
         let created = context.client()?.key_create(&new)?;
         context.show(&created, || created_text(&created))?;
         note("keep the secret now: it is not shown again");
@@ -148,6 +156,7 @@ mod tests {
             expires_at: expires.map(|t| t.parse().unwrap()),
             attempt: None,
             replica: None,
+            limits: Default::default(),
         };
         let now = "2026-11-03T13:00:00Z".parse().unwrap();
         let keys = [key(None), key(Some("2026-11-03T12:30:00Z")), key(Some("2026-11-03T15:00:00Z"))];

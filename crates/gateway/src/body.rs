@@ -15,6 +15,7 @@ use muonic_ports::routes::Visit;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
+use crate::limits::Meter;
 use crate::metrics::Observation;
 use crate::pick::Lease;
 use crate::pool::Return;
@@ -102,6 +103,7 @@ pub struct Download {
     patience: Duration,
     silence: Pin<Box<Sleep>>,
     twin: Option<Twin>,
+    meter: Option<Meter>,
     _held: Held,
 }
 
@@ -117,9 +119,16 @@ pub struct Held {
 
 impl Download {
     /// `twin`: the copy of its request that a shadow gets.
-    pub fn new(inner: Incoming, connection: Return, patience: Duration, held: Held, twin: Option<Twin>) -> Self {
+    pub fn new(
+        inner: Incoming,
+        connection: Return,
+        patience: Duration,
+        held: Held,
+        twin: Option<Twin>,
+        meter: Option<Meter>,
+    ) -> Self {
         let silence = Box::pin(tokio::time::sleep(patience));
-        Self { inner, ended: false, connection, patience, silence, twin, _held: held }
+        Self { inner, ended: false, connection, patience, silence, twin, meter, _held: held }
     }
 }
 
@@ -133,8 +142,13 @@ impl http_body::Body for Download {
                 match &frame {
                     None => self.ended = true,
                     Some(Ok(frame)) => {
-                        if let (Some(twin), Some(bytes)) = (&self.twin, frame.data_ref()) {
-                            twin.answer.add(bytes);
+                        if let Some(bytes) = frame.data_ref() {
+                            if let Some(twin) = &self.twin {
+                                twin.answer.add(bytes);
+                            }
+                            if let Some(meter) = &mut self.meter {
+                                meter.pass(bytes);
+                            }
                         }
                     }
                     Some(Err(_)) => self.twin = None,

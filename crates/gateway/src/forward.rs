@@ -7,30 +7,51 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Uri, Version, header};
+use http::{HeaderValue, Request, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use muonic_ports::routes::{Activity, Tally, Visit};
 use muonic_types::endpoint::EndpointState;
 use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::{Download, Held, Upload, UploadEnd};
+use crate::limits::Meter;
 use crate::metrics::Observation;
 use crate::pick::{Dice, Lease, is_failure, pick};
-use crate::pool::{Connection, Return};
+use crate::pool::{Connection, Protocol, Return};
 use crate::refusal::Refusal;
 use crate::shadow::Twin;
-use crate::{Gateway, Shared, auth, headers};
+use crate::{Gateway, Shared, auth, headers, tunnel};
 
 /// Replicas tried for one request where connections fail.
 const TRIES_MAX: usize = 4;
 
+/// A call of gRPC, whose path is the same for every endpoint.
+pub async fn grpc(State(gateway): State<Gateway>, mut request: Request<Body>) -> Response {
+    let named = request.headers().get(headers::ENDPOINT).and_then(|name| name.to_str().ok()?.parse::<Name>().ok());
+    let uri = named.and_then(|name| format!("/endpoints/{name}{}", request.uri().path()).parse().ok());
+    match uri {
+        Some(uri) => {
+            *request.uri_mut() = uri;
+            handle(State(gateway), request).await
+        }
+        None => Refusal::new(
+            ErrorCode::InvalidRequest,
+            "which endpoint is meant? Say it in the metadata as 'muonic-endpoint', or ask the host NAME.localhost",
+        )
+        .respond_grpc(),
+    }
+}
+
 pub async fn handle(State(gateway): State<Gateway>, request: Request<Body>) -> Response {
+    let is_grpc = headers::is_grpc(request.headers());
     let id = headers::request_id(request.headers());
     let path = request.uri().path().strip_prefix("/endpoints/").and_then(|p| p.find('/').map(|at| p[at..].to_owned()));
     let path = path.unwrap_or_default();
     let mut response = match serve(&gateway.shared, request, &id).await {
         Ok(response) => response,
+        Err(refusal) if is_grpc => refusal.respond_grpc(),
         Err(refusal) => refusal.respond(&path),
     };
     response.headers_mut().insert(headers::REQUEST_ID, id);
@@ -40,11 +61,16 @@ pub async fn handle(State(gateway): State<Gateway>, request: Request<Body>) -> R
 async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -> Result<Response, Refusal> {
     let caller = auth::caller(shared.auth.as_ref(), request.headers())?;
     let (name, target) = split(request.uri())?;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = if tunnel::is_asked(&parts.headers) { parts.extensions.remove::<OnUpgrade>() } else { None };
     let mut head = Request::new(());
     *head.method_mut() = parts.method;
     *head.uri_mut() = target;
     *head.headers_mut() = headers::to_replica(&parts.headers, id);
+    if upgrade.is_some() {
+        tunnel::mark(head.headers_mut());
+    }
+    let protocol = if headers::is_grpc(head.headers()) { Protocol::Http2 } else { Protocol::Http1 };
     let (room, activity, dice, twin) = {
         let table = shared.routes.borrow();
         // Of another project's endpoint not even its being there is told.
@@ -53,13 +79,18 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
                 shared.room(&name, &table),
                 Arc::clone(&route.activity),
                 Dice::cast(route, head.headers()),
-                Twin::of(shared, route, &head),
+                // A call of gRPC tells how it went after its answer, which is not compared.
+                Twin::of(shared, route, &head).filter(|_| protocol == Protocol::Http1),
             ),
             _ => return Err(not_found(&name)),
         }
     };
     let mut observation = shared.metrics.begin(&name);
-    let call = Call { shared, name: &name, project: &caller.project, dice };
+    if let Err(refusal) = shared.limits.take(&caller, Instant::now()) {
+        observation.code = refusal.code.status();
+        return Err(refusal);
+    }
+    let call = Call { shared, name: &name, project: &caller.project, dice, protocol };
     let answer = call.admitted(head, body, twin, room, activity, &mut observation).await;
     match answer {
         Ok(Answered { mut response, lease, connection, visit, room, twin }) => {
@@ -72,10 +103,17 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
                     response.headers_mut().insert(header, value);
                 }
             }
+            let held = Held { lease, visit, room, observation };
+            if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (response.status(), upgrade) {
+                let replica = hyper::upgrade::on(&mut response);
+                tokio::spawn(tunnel::run(client, replica, shared.settings.tunnel_idle, held));
+                tunnel::mark(response.headers_mut());
+                return Ok(response.map(|_| Body::empty()));
+            }
             let (mut parts, body) = response.into_parts();
             parts.version = Version::HTTP_11;
-            let held = Held { lease, visit, room, observation };
-            let body = Download::new(body, connection, shared.settings.request_time, held, twin);
+            let meter = Meter::of(&shared.limits, &caller);
+            let body = Download::new(body, connection, shared.settings.request_time, held, twin, meter);
             Ok(Response::from_parts(parts, Body::new(body)))
         }
         Err(refusal) => {
@@ -118,6 +156,7 @@ struct Call<'a> {
     name: &'a Name,
     project: &'a ProjectId,
     dice: Dice,
+    protocol: Protocol,
 }
 
 impl Call<'_> {
@@ -189,9 +228,9 @@ impl Call<'_> {
             observation.revision = lease.revision;
             // A connection that was kept may have been closed at the other end;
             // then the request comes back whole and a new one is made.
-            let (mut connection, kept) = match shared.pools.take(&lease.address) {
+            let (mut connection, kept) = match shared.pools.take(&lease.address, self.protocol) {
                 Some(connection) => (connection, true),
-                None => match connect(shared, &lease).await {
+                None => match connect(shared, &lease, self.protocol).await {
                     Some(connection) => (connection, false),
                     None => {
                         tried.push(lease.replica.clone());
@@ -203,7 +242,10 @@ impl Call<'_> {
             match connection.try_send_request(request).await {
                 Ok(response) => {
                     shared.health.connected(&lease.replica);
-                    self.judge(std::mem::take(given), is_failure(response.status()));
+                    self.judge(
+                        std::mem::take(given),
+                        is_failure(response.status()) || headers::failed_grpc(response.headers()),
+                    );
                     let connection = Return {
                         shared: Arc::clone(shared),
                         address: lease.address.clone(),
@@ -261,8 +303,8 @@ impl Given {
     }
 }
 
-async fn connect(shared: &Shared, lease: &Lease) -> Option<Connection> {
-    match shared.pools.connect(&lease.address).await {
+async fn connect(shared: &Shared, lease: &Lease, protocol: Protocol) -> Option<Connection> {
+    match shared.pools.connect(&lease.address, protocol).await {
         Ok(connection) => {
             shared.health.connected(&lease.replica);
             Some(connection)
@@ -288,7 +330,7 @@ enum Verdict {
 impl Call<'_> {
     /// A replica for the request. Waits where one is on its way.
     async fn lease(&self, tried: &[ReplicaId]) -> Result<Lease, Refusal> {
-        let Self { shared, name, project, dice } = *self;
+        let Self { shared, name, project, dice, .. } = *self;
         let mut routes = shared.routes.clone();
         let (mut held, mut waiting) = (None, None);
         let began = tokio::time::Instant::now();

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue};
 
 pub const REVISION: HeaderName = HeaderName::from_static("x-muonic-revision");
 pub const REPLICA: HeaderName = HeaderName::from_static("x-muonic-replica");
+/// The endpoint that a call of gRPC is for, whose path cannot say it.
+pub const ENDPOINT: HeaderName = HeaderName::from_static("muonic-endpoint");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -44,6 +46,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub fn to_replica(headers: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
     let mut headers = headers.clone();
     strip_hop_by_hop(&mut headers);
+    if is_grpc(&headers) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     // The caller's key is ours to check and nobody else's to see.
     headers.remove(header::AUTHORIZATION);
     // We answer this ourselves by reading the body.
@@ -53,6 +58,18 @@ pub fn to_replica(headers: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
     }
     headers.insert(REQUEST_ID, request_id.clone());
     headers
+}
+
+/// Whether it is a call of gRPC, which is answered in its own words and needs
+/// HTTP/2 all the way.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether an answer without a body says that the call failed for a reason of
+/// the replica's: `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL` or `DATA_LOSS`.
+pub fn failed_grpc(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|status| matches!(status.as_bytes(), b"2" | b"4" | b"13" | b"15"))
 }
 
 /// How long a request was in the replica's queue, where the replica tells

@@ -21,11 +21,16 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod host;
+mod limits;
 mod metrics;
 mod pick;
 mod pool;
 mod refusal;
 mod shadow;
+mod tunnel;
+
+pub use host::by_host;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +60,8 @@ pub struct Settings {
     /// Requests of all endpoints that wait so.
     pub held_max: usize,
     pub connect_time: Duration,
+    /// How long both ends of a WebSocket may say nothing.
+    pub tunnel_idle: Duration,
     /// Copies of requests that shadows work on at once.
     pub shadows_max: usize,
 }
@@ -69,6 +76,7 @@ impl Default for Settings {
             replace_time: Duration::from_secs(5),
             held_max: 4096,
             connect_time: Duration::from_secs(2),
+            tunnel_idle: Duration::from_secs(600),
             shadows_max: 64,
         }
     }
@@ -89,6 +97,7 @@ struct Shared {
     health: pick::Health,
     /// Room of each endpoint.
     rooms: Mutex<HashMap<Name, Arc<Semaphore>>>,
+    limits: Arc<limits::Limits>,
     held: Arc<Semaphore>,
     shadows: Arc<Semaphore>,
 }
@@ -116,6 +125,7 @@ impl Gateway {
             pools: pool::Pools::new(settings.connect_time),
             health: pick::Health::default(),
             rooms: Mutex::default(),
+            limits: Arc::default(),
             held: Arc::new(Semaphore::new(settings.held_max)),
             shadows: Arc::new(Semaphore::new(settings.shadows_max)),
         };
@@ -124,7 +134,11 @@ impl Gateway {
 
     /// Handles `/endpoints/{name}/...`. Bodies are limited in here.
     pub fn router(&self) -> Router {
-        Router::new().route("/endpoints/{name}/{*path}", any(forward::handle)).with_state(self.clone())
+        Router::new()
+            .route("/endpoints/{name}/", any(forward::handle))
+            .route("/endpoints/{name}/{*path}", any(forward::handle))
+            .route("/inference.GRPCInferenceService/{method}", any(forward::grpc))
+            .with_state(self.clone())
     }
 }
 

@@ -15,7 +15,7 @@ use muonic_types::endpoint::Comparison;
 
 use crate::body::Upload;
 use crate::pick::{Dice, Lease, is_failure, pick_of};
-use crate::pool::Connection;
+use crate::pool::Protocol;
 use crate::{Shared, compare};
 
 /// Larger bodies are not copied, larger answers not compared.
@@ -169,11 +169,11 @@ impl Twin {
         // The copy's body has a length, whatever the live one's had.
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         let answer = async {
-            let mut connection: Connection = match self.shared.pools.take(&lease.address) {
+            let mut connection = match self.shared.pools.take(&lease.address, Protocol::Http1) {
                 Some(connection) => connection,
-                None => self.shared.pools.connect(&lease.address).await.ok()?,
+                None => self.shared.pools.connect(&lease.address, Protocol::Http1).await.ok()?,
             };
-            let answer = connection.send_request(request).await.ok()?;
+            let answer = connection.try_send_request(request).await.ok()?;
             let took = began.elapsed();
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, COPIED_MAX).collect().await.ok().map(|body| body.to_bytes());

@@ -30,6 +30,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -113,18 +114,11 @@ where
         tokio::spawn(async move {
             let connection = async {
                 if !both {
-                    // A broken connection is the peer's business.
-                    let _ = watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await;
-                    return;
+                    return one(&server, stream, service, stopped).await;
                 }
                 match http2::begins(stream, limits.idle, stopped.clone()).await {
-                    Some((stream, true)) => {
-                        http2::serve(stream, service, limits.idle, stopped).await;
-                        drop(watcher);
-                    }
-                    Some((stream, false)) => {
-                        let _ = watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await;
-                    }
+                    Some((stream, true)) => http2::serve(stream, service, limits.idle, stopped).await,
+                    Some((stream, false)) => one(&server, stream, service, stopped).await,
                     None => {}
                 }
             };
@@ -132,7 +126,7 @@ where
                 () = connection => {}
                 _ = is_cut.changed() => {}
             }
-            drop(place);
+            drop((place, watcher));
         });
     }
     drop(listener);
@@ -141,6 +135,27 @@ where
         tracing::warn!("some requests did not finish within {} s and were cut off", limits.drain.as_secs());
     }
     drop(cut);
+}
+
+/// Serves until the connection ends or leaves HTTP; once `stopped`, it takes no
+/// more requests.
+async fn one<I, S, B>(server: &http1::Builder, stream: I, service: S, mut stopped: watch::Receiver<()>)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    tokio::select! {
+        // A broken connection is the peer's business.
+        _ = connection.as_mut() => return,
+        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// The next connection, with its peer and its place.

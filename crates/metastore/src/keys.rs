@@ -2,12 +2,12 @@ use async_trait::async_trait;
 use muonic_ports::metastore::Keys;
 use muonic_ports::{Error, Result};
 use muonic_types::KeyId;
-use muonic_types::key::Key;
+use muonic_types::key::{Key, KeyLimits};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::Sqlite;
-use crate::row::{Columns, all, exec, micros, micros_or_none, word};
+use crate::row::{Columns, all, exec, json, micros, micros_or_none, word};
 
 /// The columns of a key where `keys` is joined as `k`, under names that do
 /// not clash.
@@ -15,7 +15,7 @@ macro_rules! key_columns {
     () => {
         "k.id AS key_id, k.name AS key_name, k.project AS key_project, k.role AS key_role,
          k.created_at AS key_created_at, k.expires_at AS key_expires_at,
-         k.attempt AS key_attempt, k.replica AS key_replica"
+         k.attempt AS key_attempt, k.replica AS key_replica, k.limits AS key_limits"
     };
 }
 pub(crate) use key_columns;
@@ -30,13 +30,14 @@ pub(crate) fn read_key(row: &SqliteRow) -> Result<Key> {
         expires_at: row.time_or_none("key_expires_at")?,
         attempt: row.parsed_or_none("key_attempt")?,
         replica: row.parsed_or_none("key_replica")?,
+        limits: row.json_or_none("key_limits")?.unwrap_or_default(),
     })
 }
 
 pub(crate) async fn insert_key(conn: &mut SqliteConnection, key: &Key) -> Result<()> {
     let insert = sqlx::query(
-        "INSERT INTO keys (id, name, project, role, created_at, expires_at, attempt, replica)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO keys (id, name, project, role, created_at, expires_at, attempt, replica, limits)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(key.id.as_str())
     .bind(key.name.as_str())
@@ -45,7 +46,8 @@ pub(crate) async fn insert_key(conn: &mut SqliteConnection, key: &Key) -> Result
     .bind(micros(key.created_at))
     .bind(micros_or_none(key.expires_at))
     .bind(key.attempt.as_ref().map(|a| a.as_str()))
-    .bind(key.replica.as_ref().map(|r| r.as_str()));
+    .bind(key.replica.as_ref().map(|r| r.as_str()))
+    .bind((key.limits != KeyLimits::default()).then(|| json(&key.limits)).transpose()?);
     match exec(conn, insert).await? {
         0 => Err(Error::Conflict(format!("there is, or was, a key '{}' already", key.id))),
         _ => Ok(()),

@@ -77,6 +77,7 @@ async fn work(store: Arc<muonic_metastore::Sqlite>) {
             expires_at: None,
             attempt: Some(attempt.clone()),
             replica: None,
+            limits: Default::default(),
         };
         let admission = Admission { job: id.clone(), attempt: attempt.clone(), key, price: Price::default() };
         store.job_admit(&[admission], at()).await.expect("job_admit");

@@ -36,6 +36,7 @@ fn key(text: &str, role: Role) -> Key {
         expires_at: None,
         attempt: None,
         replica: None,
+        limits: Default::default(),
     }
 }
 

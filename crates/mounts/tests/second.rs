@@ -44,6 +44,7 @@ impl Second {
             role: Role::Admin,
             attempt: None,
             replica: None,
+            limits: Default::default(),
         });
         let call = Call { caller: &caller, facts: &NoFacts, expected_owner: None };
         let new = muonic_services::buckets::NewBucket { name: FAR.to_owned(), ..Default::default() };

@@ -97,11 +97,13 @@ pub struct Python {
     pub interpreter: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Serving {
     /// `libonnxruntime.so`; looked for beside the program without.
     pub onnxruntime: Option<PathBuf>,
+    /// What is asked of `NAME.DOMAIN` is asked of the endpoint NAME.
+    pub domains: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -122,6 +124,12 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self { encrypt: true, sync: true, scrub_every_days: 30, scrub_bytes_per_s: 16 << 20, mount_folders: Vec::new() }
+    }
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { onnxruntime: None, domains: vec!["localhost".into()] }
     }
 }
 
@@ -236,6 +244,11 @@ impl Config {
         if let Some(path) = self.serving.onnxruntime.as_ref().filter(|p| !p.is_file()) {
             return Err(Error(format!("serving.onnxruntime: there is no file {}", path.display())));
         }
+        let is_domain =
+            |d: &String| !d.is_empty() && d.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.".contains(&c));
+        if let Some(domain) = self.serving.domains.iter().find(|d| !is_domain(d)) {
+            return Err(Error(format!("serving.domains: '{}' is no name of a domain", domain.escape_debug())));
+        }
         if let Some(folder) = self.store.mount_folders.iter().find(|folder| !folder.is_absolute() || !folder.is_dir()) {
             return Err(Error(format!(
                 "store.mount_folders: there is no folder {} (write absolute paths)",
@@ -334,6 +347,7 @@ mod tests {
             ("price.cpu_usd_per_hour", "-1"),
             ("serving.onnxruntime", "/nowhere.so"),
             ("store.mount_folders", "[\"/nowhere\"]"),
+            ("serving.domains", "[\"a b\"]"),
         ];
         for (key, value) in bad {
             let e = Config::load(None, &[set(key, value)]).err().map(|e| e.to_string());

@@ -197,8 +197,8 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let drain = Duration::from_secs(config.server.drain_timeout_s);
     let limits = Limits { connections_max: config.server.connections_max, idle: IDLE, drain };
     let mut doors = JoinSet::new();
-    let router = Linger(TowerToHyperService::new(router));
-    doors.spawn(muonic_listen::serve(Listener::Tcp(native), router, limits, shutdown.clone().cancelled_owned()));
+    let router = Linger(TowerToHyperService::new(muonic_gateway::by_host(router, config.serving.domains.clone())));
+    doors.spawn(muonic_listen::serve_both(Listener::Tcp(native), router, limits, shutdown.clone().cancelled_owned()));
     doors.spawn(muonic_listen::serve(Listener::Tcp(s3), s3_door, limits, shutdown.clone().cancelled_owned()));
     let mut reconcilers = JoinSet::new();
     reconcilers.spawn(dispatcher.run(working.clone()));

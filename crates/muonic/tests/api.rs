@@ -85,7 +85,13 @@ fn a_viewer_may_read_and_nothing_else_and_an_invoker_not_even_that() {
     let server = Server::start();
     let local = server.local();
     let key = |name: &str, role| {
-        let new = NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project: None };
+        let new = NewKey {
+            name: name.parse().expect("a name"),
+            role,
+            expires_in_s: None,
+            project: None,
+            limits: Default::default(),
+        };
         format!("Bearer {}", server.client().key_create(&new).expect("a key").token)
     };
     let (viewer, invoker) = (key("viewer", Role::Viewer), key("invoker", Role::Invoker));
@@ -127,8 +133,13 @@ fn a_viewer_may_read_and_nothing_else_and_an_invoker_not_even_that() {
 fn a_revoked_key_is_void_at_once_and_the_last_administrator_stays() {
     let server = Server::start();
     let admin = server.client();
-    let new =
-        NewKey { name: "guest".parse().expect("a name"), role: Role::Member, expires_in_s: Some(3600), project: None };
+    let new = NewKey {
+        name: "guest".parse().expect("a name"),
+        role: Role::Member,
+        expires_in_s: Some(3600),
+        project: None,
+        limits: Default::default(),
+    };
     let guest = admin.key_create(&new).expect("a key");
     let client = muonic_client::Client::new(&server.local().url, &guest.token);
     assert!(client.jobs(None, None, None).is_ok());

@@ -193,7 +193,13 @@ fn only_administrators_of_the_first_project_run_the_store() {
     let server = Server::start();
     let key = |name: &str, role, project: Option<&str>| {
         let project = project.map(|p| p.parse().expect("a project"));
-        let new = NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project };
+        let new = NewKey {
+            name: name.parse().expect("a name"),
+            role,
+            expires_in_s: None,
+            project,
+            limits: Default::default(),
+        };
         let made = server.client().key_create(&new).expect("a key");
         muonic_client::Client::new(&server.local().url, &made.token)
     };

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 
 use muonic_ports::routes::Authenticator;
 use muonic_ports::{Clock, Metastore};
-use muonic_types::key::{Key, KeyCreated, KeyList, NewKey, Principal, Role};
+use muonic_types::key::{Key, KeyCreated, KeyLimits, KeyList, NewKey, Principal, Role};
 use muonic_types::{AttemptId, ErrorCode, KeyId, Name, ProjectId, ReplicaId, Timestamp};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -117,7 +117,11 @@ impl Keys {
             )
             .hint("ask an administrator of the project 'default'"));
         }
-        let key = self.mint(new.name, project, new.role, expires_at)?;
+        if [new.limits.requests_per_minute, new.limits.tokens_per_minute].contains(&Some(0)) {
+            return Err(Error::invalid("limits must be at least 1").hint("revoke a key that may ask for nothing"));
+        }
+        let mut key = self.mint(new.name, project, new.role, expires_at)?;
+        key.limits = new.limits;
         self.meta.key_insert(&key).await?;
         self.remember(key.clone());
         Ok(self.with_secret(key))
@@ -212,6 +216,7 @@ impl Keys {
             expires_at,
             attempt: None,
             replica: None,
+            limits: KeyLimits::default(),
         })
     }
 
@@ -240,6 +245,7 @@ impl Keys {
             role: key.role,
             attempt: key.attempt.clone(),
             replica: key.replica.clone(),
+            limits: key.limits,
         })
     }
 }

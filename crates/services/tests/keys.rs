@@ -9,7 +9,7 @@ mod support;
 
 fn new(name: &str, role: Role, project: Option<&str>) -> NewKey {
     let project = project.map(|p| p.parse().expect("a project"));
-    NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project }
+    NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project, limits: Default::default() }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What goes wrong, as users see it: a stable code, one sentence, a hint.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -74,6 +76,27 @@ impl ErrorCode {
         }
     }
 
+    /// The status of gRPC that carries this code.
+    pub fn grpc_status(self) -> u16 {
+        match self {
+            Self::InvalidRequest
+            | Self::InvalidInput
+            | Self::ChecksumMismatch
+            | Self::MissingBlobs
+            | Self::UnsupportedMediaType => 3,
+            Self::DeadlineExceeded => 4,
+            Self::NotFound => 5,
+            Self::Forbidden => 7,
+            Self::TooLarge | Self::TooManyRequests | Self::Unschedulable | Self::DiskFull => 8,
+            Self::PreconditionFailed => 9,
+            Self::Conflict => 10,
+            Self::NotImplemented | Self::MethodNotAllowed => 12,
+            Self::Internal => 13,
+            Self::NoReplica | Self::Unavailable => 14,
+            Self::Unauthenticated => 16,
+        }
+    }
+
     /// True where the same request may succeed later without a change.
     pub fn is_transient(self) -> bool {
         matches!(
@@ -81,6 +104,24 @@ impl ErrorCode {
             Self::TooManyRequests | Self::NoReplica | Self::Unavailable | Self::DeadlineExceeded | Self::DiskFull
         )
     }
+}
+
+/// A sentence as the value of the header `grpc-message` ("gRPC over HTTP2":
+/// bytes that are not printable ASCII, and `%`, as `%XX`), cut where clients
+/// would not take more.
+pub fn grpc_message(text: &str) -> String {
+    /// Clients take 8 KiB of headers, and a byte of the sentence may take three.
+    const BYTES_MAX: usize = 2048;
+    let text = &text[..text.floor_char_boundary(BYTES_MAX)];
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => escaped.push(char::from(byte)),
+            // Writing into a String cannot fail.
+            _ => _ = write!(escaped, "%{byte:02X}"),
+        }
+    }
+    escaped
 }
 
 /// Carries the stable code where the body has no room for it: the Open

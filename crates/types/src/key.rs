@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{AttemptId, KeyId, Name, ProjectId, ReplicaId, Timestamp};
+use crate::{AttemptId, KeyId, Name, ProjectId, ReplicaId, Timestamp, object};
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -44,6 +44,20 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// What a key may ask of endpoints; without limits, as much as they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLimits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens of language models, as their answers tell them; a stream that
+    /// does not tell counts one for each event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub tokens_per_minute: Option<u32>,
+}
+
 /// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Key {
@@ -61,6 +75,8 @@ pub struct Key {
     /// The replica a `replica` key was given to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<ReplicaId>,
+    #[serde(default)]
+    pub limits: KeyLimits,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -77,6 +93,8 @@ pub struct NewKey {
     /// may name one. A project is there as soon as it has a key.
     #[serde(default)]
     pub project: Option<ProjectId>,
+    #[serde(default, deserialize_with = "object::one")]
+    pub limits: KeyLimits,
 }
 
 /// A new key with its secret, shown this once.
@@ -103,4 +121,5 @@ pub struct Principal {
     pub role: Role,
     pub attempt: Option<AttemptId>,
     pub replica: Option<ReplicaId>,
+    pub limits: KeyLimits,
 }

@@ -25,7 +25,7 @@ mod tests;
 mod tree;
 
 pub use digest::{Digest, Hasher};
-pub use error::{ERROR_CODE_HEADER, ErrorBody, ErrorCode, ErrorDetail, Invalid};
+pub use error::{ERROR_CODE_HEADER, ErrorBody, ErrorCode, ErrorDetail, Invalid, grpc_message};
 pub use id::{AttemptId, JobId, KeyId, Name, ProjectId, ReplicaId, UnitId, VersionRef, VersionSelector};
 pub use jiff::Timestamp;
 pub use object::Object;

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use muonic_gateway::{Gateway, Settings};
 use muonic_ports::routes::{Activity, Arm, Authenticator, Backend, Route, RouteTable};
 use muonic_types::endpoint::EndpointState;
-use muonic_types::key::{Principal, Role};
+use muonic_types::key::{KeyLimits, Principal, Role};
 use muonic_types::{ErrorCode, KeyId, ProjectId};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -32,13 +32,19 @@ impl Authenticator for Keys {
             "admin" | "other" => Role::Admin,
             "member" => Role::Member,
             "viewer" => Role::Viewer,
-            "invoker" => Role::Invoker,
+            "invoker" | "limited" | "metered" => Role::Invoker,
             "task" => Role::Task,
             "replica" => Role::Replica,
             _ => return Err((ErrorCode::Unauthenticated, "the key is unknown".into())),
         };
         let project = if token == "other" { "other".parse().unwrap() } else { ProjectId::default_project() };
-        Ok(Principal { key: "MKAAAAAAAAAAAAAAAAAA".parse().unwrap(), project, role, attempt: None, replica: None })
+        let limits = match token {
+            "limited" => KeyLimits { requests_per_minute: Some(2), tokens_per_minute: None },
+            "metered" => KeyLimits { requests_per_minute: None, tokens_per_minute: Some(10) },
+            _ => KeyLimits::default(),
+        };
+        let key = if token == "metered" { "MKBBBBBBBBBBBBBBBBBB" } else { "MKAAAAAAAAAAAAAAAAAA" }.parse().unwrap();
+        Ok(Principal { key, project, role, attempt: None, replica: None, limits })
     }
 
     fn secret(&self, _: &KeyId) -> Option<(Principal, String)> {

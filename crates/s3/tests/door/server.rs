@@ -45,9 +45,15 @@ impl Server {
             role: Role::Admin,
             attempt: None,
             replica: None,
+            limits: Default::default(),
         };
-        let new =
-            |name: &str, role| NewKey { name: name.parse().expect("a name"), role, expires_in_s: None, project: None };
+        let new = |name: &str, role| NewKey {
+            name: name.parse().expect("a name"),
+            role,
+            expires_in_s: None,
+            project: None,
+            limits: Default::default(),
+        };
         let viewer = keys.create(&caller, new("viewer", Role::Viewer)).await.expect("a key");
         let invoker = keys.create(&caller, new("invoker", Role::Invoker)).await.expect("a key");
         let buckets = Arc::new(Buckets::new(store, clock, Arc::default()));
@@ -70,6 +76,7 @@ impl Server {
             role: Role::Admin,
             attempt: None,
             replica: None,
+            limits: Default::default(),
         });
         let call = Call { caller: &caller, facts: &NoFacts, expected_owner: None };
         let new = NewBucket { name: name.to_owned(), ..NewBucket::default() };

@@ -166,7 +166,7 @@ mod tests {
     fn key(project: &str, role: Role) -> Caller {
         let key: KeyId = "MKAAAAAAAAAAAAAAAAAA".parse().expect("an id");
         let project = project.parse().expect("a name");
-        Caller::Key(Principal { key, project, role, attempt: None, replica: None })
+        Caller::Key(Principal { key, project, role, attempt: None, replica: None, limits: Default::default() })
     }
 
     fn may(caller: &Caller, action: Action, bucket: &Bucket) -> bool {

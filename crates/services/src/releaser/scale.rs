@@ -302,6 +302,7 @@ mod tests {
                 role: Role::Replica,
                 attempt: None,
                 replica: Some(id.clone()),
+                limits: Default::default(),
                 created_at: at,
                 expires_at: None,
             },

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use muonic_types::key::{Key, Role};
+use muonic_types::key::{Key, KeyLimits, Role};
 
 use super::world::{at, is_conflict, is_not_found, key, key_id, other_project, parse, replica_id};
 use crate::Metastore;
@@ -14,6 +14,7 @@ pub async fn run(store: &Arc<dyn Metastore>) {
             expires_at,
             attempt: (role == Role::Task).then(|| parse("keyed-1.1")),
             replica: (role == Role::Replica).then(|| replica_id("keyed", 1, 1)),
+            limits: KeyLimits { requests_per_minute: expires_at.map(|_| 60), tokens_per_minute: None },
             ..key(&format!("keys {n}"), role)
         };
         store.key_insert(&key).await.expect("key_insert");

@@ -54,6 +54,7 @@ pub fn key(text: &str, role: Role) -> Key {
         expires_at: None,
         attempt: None,
         replica: None,
+        limits: Default::default(),
     }
 }
 
