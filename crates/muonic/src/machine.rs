@@ -76,7 +76,13 @@ fn uv_check() -> Check {
 
 fn runtime_check(setting: Option<PathBuf>) -> Check {
     match find_library(setting) {
-        Ok(path) => check("onnxruntime", CheckResult::Ok, path.display().to_string(), None),
+        Ok(Some(path)) => check("onnxruntime", CheckResult::Ok, path.display().to_string(), None),
+        Ok(None) => check(
+            "onnxruntime",
+            CheckResult::Warning,
+            "not installed; the built-in runtime (rten) serves ONNX models, but not scikit-learn's".to_owned(),
+            Some("run scripts/setup, or set serving.onnxruntime to the library's path"),
+        ),
         Err(e) => check(
             "onnxruntime",
             CheckResult::Warning,
@@ -88,6 +94,6 @@ fn runtime_check(setting: Option<PathBuf>) -> Check {
 
 /// Where replicas find the ONNX runtime. They do not inherit the server's
 /// environment, so they are told.
-pub fn find_library(setting: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+pub fn find_library(setting: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     muonic_serve::find_library(setting.as_ref().and_then(|p| p.to_str()))
 }

@@ -300,7 +300,7 @@ fn replica_settings(config: &Config) -> BTreeMap<String, String> {
     if let Some(python) = &config.python.interpreter {
         settings.insert("python".to_owned(), python.display().to_string());
     }
-    if let Ok(library) = machine::find_library(config.serving.onnxruntime.clone()) {
+    if let Ok(Some(library)) = machine::find_library(config.serving.onnxruntime.clone()) {
         settings.insert("onnxruntime".to_owned(), library.display().to_string());
     }
     settings

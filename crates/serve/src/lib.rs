@@ -44,6 +44,7 @@ use crate::embed::Embedder;
 use crate::runtime::Runtime;
 use crate::runtime::handler::{Handler, Settings};
 use crate::runtime::onnx::Onnx;
+use crate::runtime::rten::Rten;
 
 pub use doors::router;
 pub use failure::Failure;
@@ -78,7 +79,7 @@ pub struct Args {
     /// Threads for one request [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// onnxruntime's library [default: $MUONIC_ONNXRUNTIME, else beside this program]
+    /// onnxruntime's library, or none for the built-in runtime [default: $MUONIC_ONNXRUNTIME, else beside this program]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<String>,
     /// Python that runs handler.py or builds its environment [default: python3]
@@ -130,7 +131,13 @@ fn load_within(
         model::Kind::Onnx(file) => {
             let library = find_library(options.onnxruntime.as_deref())?;
             confine()?;
-            let runtime: Arc<dyn Runtime> = Arc::new(Onnx::load(&file, &library, options.threads)?);
+            let runtime: Arc<dyn Runtime> = match library {
+                Some(library) => Arc::new(Onnx::load(&file, &library, options.threads)?),
+                None => {
+                    tracing::info!("without onnxruntime: the built-in runtime (rten) runs the model");
+                    Arc::new(Rten::load(&file, options.threads)?)
+                }
+            };
             // Of a file that was named, what lies beside it is not meant.
             let embedder = if path.is_dir() { Embedder::find(path, &*runtime)? } else { None };
             Ok(Model { runtime, embedder })

@@ -1,13 +1,17 @@
-//! What can run a model: one trait, two runtimes. [`onnx`] runs ONNX files
-//! in this process; [`handler`] runs a Python class in a worker process.
+//! What can run a model: one trait, three runtimes. [`onnx`] runs ONNX files
+//! in this process, and so does [`rten`] where onnxruntime is not installed;
+//! [`handler`] runs a Python class in a worker process.
 //!
 //! A runtime is called from blocking threads, at most [`Runtime::slots`] at
 //! once, with inputs already checked against [`Runtime::inputs`].
 
+mod declared;
 pub mod handler;
 pub mod onnx;
+pub mod rten;
 pub(crate) mod worker;
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,6 +50,10 @@ pub trait Runtime: Send + Sync {
 
     /// Ends worker processes. No call comes after it.
     fn shut_down(&self) {}
+}
+
+fn name_of(model: &Path) -> String {
+    model.file_name().unwrap_or(model.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// A value of its own for each element: an allocation and what points to it,

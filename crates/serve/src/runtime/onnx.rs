@@ -19,7 +19,7 @@ use ort::memory::Allocator;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, ValueType};
 
-use super::{Runtime, Stop, VALUE_COST};
+use super::{Runtime, Stop, VALUE_COST, name_of};
 use crate::failure::Failure;
 use crate::tensor::{Data, DataType, Packer, Port, Tensor};
 
@@ -27,28 +27,31 @@ use crate::tensor::{Data, DataType, Packer, Port, Tensor};
 pub const LIBRARY_VARIABLE: &str = "MUONIC_ONNXRUNTIME";
 const LIBRARY: &str = "libonnxruntime.so";
 
+/// In its place: the built-in runtime is wanted.
+const NONE: &str = "none";
+/// What to do to have it.
+pub const LIBRARY_HINT: &str =
+    "put libonnxruntime.so beside the program or in ../lib from there, or name it in MUONIC_ONNXRUNTIME";
+
 /// The first that exists of: `setting`, the environment variable, beside the
-/// executable, `../lib/` from it. A place that was named must exist.
-pub fn find_library(setting: Option<&str>) -> anyhow::Result<PathBuf> {
+/// executable, `../lib/` from it. A place that was named must exist. `None`
+/// where it is nowhere, or `none` was named.
+pub fn find_library(setting: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
     let variable = std::env::var(LIBRARY_VARIABLE).ok().filter(|v| !v.is_empty());
     for (named, by) in [(setting.map(str::to_owned), "the setting 'onnxruntime'"), (variable, LIBRARY_VARIABLE)] {
         if let Some(path) = named.map(PathBuf::from) {
+            if path.as_os_str() == NONE {
+                return Ok(None);
+            }
             if !path.is_file() {
                 bail!("{by} names {}, where there is no file", path.display());
             }
-            return Ok(path);
+            return Ok(Some(path));
         }
     }
     let exe = std::env::current_exe().context("cannot find the own executable")?;
     let dir = exe.parent().unwrap_or(Path::new("/"));
-    let places = [dir.join(LIBRARY), dir.join("../lib").join(LIBRARY)];
-    places.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
-        anyhow!(
-            "onnxruntime's library is not installed: looked for {} and {}; put {LIBRARY} there or name it in {LIBRARY_VARIABLE}",
-            places[0].display(),
-            places[1].display()
-        )
-    })
+    Ok([dir.join(LIBRARY), dir.join("../lib").join(LIBRARY)].into_iter().find(|place| place.is_file()))
 }
 
 pub struct Onnx {
@@ -106,10 +109,6 @@ impl Onnx {
         }
         Ok(Self { inputs, outputs, session: Mutex::new(session) })
     }
-}
-
-fn name_of(model: &Path) -> String {
-    model.file_name().unwrap_or(model.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// One environment per process, whichever model asks first.
