@@ -92,6 +92,11 @@ pub fn has_requirements(folder: &Path) -> Result<bool, Error> {
     Ok(source::kind(folder)?.is_some())
 }
 
+/// Whether the folder asks for packages.
+pub fn is_asked_for(folder: &Path) -> Result<bool, Error> {
+    Ok(source::kind(folder)?.is_some())
+}
+
 /// Gives the environment that the folder asks for, building it where it is
 /// not there yet. `progress` gets each line that the build prints;
 /// `cancelled` is asked several times a second.

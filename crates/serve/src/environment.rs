@@ -1,4 +1,4 @@
-//! The Python that runs a model's handler: the model's own requirements,
+//! The Python that runs a model's handler or is there for its program: the model's own requirements,
 //! built once and shared by all that ask for the same.
 
 use std::path::{Path, PathBuf};
@@ -22,4 +22,12 @@ pub fn python_for(model: &Path, cache: &Path, python: Option<&str>) -> anyhow::R
         tracing::info!("built the Python environment {}", made.digest);
     }
     Ok(Python { python: made.python, bin: made.bin })
+}
+
+/// `None` where the model asks for no packages.
+pub fn python_of(model: &Path, cache: &Path, python: Option<&str>) -> anyhow::Result<Option<Python>> {
+    if !muonic_python::is_asked_for(model)? {
+        return Ok(None);
+    }
+    python_for(model, cache, python).map(Some)
 }

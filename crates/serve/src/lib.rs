@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! managed     --unit DIR ─▶ lock, begin ─▶ claim ─▶ fetch model ─┐
-//!                                                                ├▶ runtime ─▶ listen ─▶ (report ready) ─▶ drain
+//!                                                                ├▶ runtime, or program ─▶ listen ─▶ (report ready) ─▶ drain
 //! stand-alone PATH ──────────────────────────────────────────────┘
 //! ```
 //!
@@ -26,8 +26,10 @@ mod managed;
 mod metrics;
 mod model;
 mod oip;
+mod program;
 mod replica;
 mod runtime;
+mod served;
 mod standalone;
 mod statistics;
 mod tensor;
@@ -64,7 +66,7 @@ pub struct NotAModel(String);
   muonic serve model.onnx
   muonic serve ./handler --name digits --port 8080")]
 pub struct Args {
-    /// An .onnx file, or a folder with one or with handler.py
+    /// An .onnx file, or a folder with one, handler.py or serve.toml
     #[arg(required_unless_present = "unit")]
     pub path: Option<PathBuf>,
     /// Address to listen on
@@ -99,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match (&args.unit, &args.path) {
         (Some(dir), _) => managed::run(dir),
         (None, Some(path)) => standalone::run(path, &args),
-        (None, None) => anyhow::bail!("name a model: an .onnx file, or a folder with one or with handler.py"),
+        (None, None) => anyhow::bail!("name a model: an .onnx file, or a folder with one, handler.py or serve.toml"),
     }
 }
 
@@ -150,6 +152,7 @@ fn load_within(
                 Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max, confined })?);
             Ok(runtime.into())
         }
+        model::Kind::Program(folder) => anyhow::bail!("{} is served by a program of its own", folder.display()),
     }
 }
 

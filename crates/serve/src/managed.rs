@@ -19,7 +19,8 @@ use crate::confined::Confined;
 use crate::link::{Link, is_unwanted};
 use crate::listen::{Listener, serve};
 use crate::logs::Shipper;
-use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Model, Replica, Terminated, async_threads, load_within, router};
+use crate::served::{Identity, Served};
+use crate::{LOG_BYTES_MAX, Limits, LoadOptions, Terminated, async_threads};
 
 /// A server may be away this long before the replica gives up telling it
 /// something; serving goes on meanwhile.
@@ -80,29 +81,25 @@ async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
         prepared = prepared => prepared.context("loading the model panicked")??,
         () = terminated.wait() => return Ok(()),
     };
-    let Some((spec, model)) = prepared else { return Ok(()) };
-    let runtime = Arc::clone(&model.runtime);
-    let limits = Limits::within(link.launch.resources.memory);
+    let Some((spec, served)) = prepared else { return Ok(()) };
     let listener = listen(folder)?;
-    let (name, version) = (spec.endpoint.to_string(), spec.version.to_string());
-    let replica = Replica::new(name, version, model, limits).context("cannot start the threads that run the model")?;
     tracing::info!("serving {}@{} as '{}'", spec.model, spec.version, spec.endpoint);
     let ready = {
         let (link, address) = (link.clone(), format!("unix:{}", folder.file("socket").display()));
         tokio::task::spawn_blocking(move || link.persist(PATIENCE, |c| c.replica_ready(&link.id, &address)))
     };
     let stop = {
-        let replica = Arc::clone(&replica);
+        let served = served.clone();
         async move {
             tokio::select! {
                 () = terminated.wait() => {}
                 () = refused(ready) => {}
             }
-            replica.stop();
+            served.stop();
         }
     };
-    serve(listener, router(replica), limits.drain_time, stop).await;
-    tokio::task::spawn_blocking(move || runtime.shut_down()).await.context("stopping the model panicked")
+    serve(listener, served.router(), limits(link).drain_time, stop).await;
+    tokio::task::spawn_blocking(move || served.shut_down()).await.context("stopping the model panicked")
 }
 
 /// Ends where the server does not want this replica; pends otherwise.
@@ -122,7 +119,7 @@ async fn refused(ready: tokio::task::JoinHandle<Result<(), muonic_client::Error>
 }
 
 /// `None` where the server does not want this replica any more.
-fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Model)>> {
+fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Served)>> {
     let spec = match link.persist(PATIENCE, |c| c.replica_claim(&link.id)) {
         Ok(spec) => spec,
         Err(e) if is_unwanted(&e) => {
@@ -136,8 +133,13 @@ fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, 
     link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &model, &()))
         .with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
     let confine = || Ok(Some(Arc::new(Confined::enter(folder, &link.launch)?)));
-    let loaded = load_within(&model, &options(&link.launch, &spec), confine)?;
-    Ok(Some((spec, loaded)))
+    let identity = Identity { name: spec.endpoint.to_string(), version: spec.version.to_string() };
+    let served = Served::open(&model, identity, &options(&link.launch, &spec), limits(link), confine)?;
+    Ok(Some((spec, served)))
+}
+
+fn limits(link: &Link) -> Limits {
+    Limits::within(link.launch.resources.memory)
 }
 
 fn options(launch: &Launch, spec: &ReplicaSpec) -> LoadOptions {

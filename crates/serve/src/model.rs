@@ -12,6 +12,8 @@ pub enum Kind {
     Onnx(PathBuf),
     /// The folder with `handler.py`.
     Handler(PathBuf),
+    /// The folder with `serve.toml`.
+    Program(PathBuf),
 }
 
 /// `path` is an `.onnx` file or a folder.
@@ -24,7 +26,7 @@ pub fn find(path: &Path) -> anyhow::Result<Kind> {
         if path.file_name().and_then(|name| name.to_str()).is_some_and(is_onnx) {
             return Ok(Kind::Onnx(path.to_owned()));
         }
-        bail!("{} is not a model: give an .onnx file, or a folder with one or with handler.py", path.display());
+        bail!("{} is not a model: give an .onnx file, or a folder with one, handler.py or serve.toml", path.display());
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).with_context(|| format!("cannot read the folder {}", path.display()))? {
@@ -35,6 +37,7 @@ pub fn find(path: &Path) -> anyhow::Result<Kind> {
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Ok(match Serves::of(&names)? {
+        Serves::Program => Kind::Program(path.to_owned()),
         Serves::Handler => Kind::Handler(path.to_owned()),
         Serves::Onnx(name) => Kind::Onnx(path.join(name)),
     })
@@ -50,7 +53,7 @@ mod tests {
         let put = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
         assert_eq!(
             find(dir.path()).unwrap_err().to_string(),
-            "the model has neither an .onnx file nor handler.py at its top, where it has no files"
+            "the model has no .onnx file, handler.py or serve.toml at its top, where it has no files"
         );
         put("notes.txt");
         put("a.onnx");
@@ -64,6 +67,8 @@ mod tests {
         assert_eq!(find(dir.path()).unwrap(), Kind::Onnx(dir.path().join("model.onnx")));
         put("handler.py");
         assert_eq!(find(dir.path()).unwrap(), Kind::Handler(dir.path().to_owned()));
+        put("serve.toml");
+        assert_eq!(find(dir.path()).unwrap(), Kind::Program(dir.path().to_owned()));
         assert!(find(&dir.path().join("notes.txt")).is_err());
         assert!(find(&dir.path().join("gone")).is_err());
     }

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::listen::{Listener, serve};
-use crate::{Args, LOG_BYTES_MAX, Limits, LoadOptions, NotAModel, Replica, Terminated, async_threads, load, router};
+use crate::served::{Identity, Served};
+use crate::{Args, LOG_BYTES_MAX, Limits, LoadOptions, NotAModel, Terminated, async_threads};
 
 pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
     crate::model::find(path).map_err(|e| NotAModel(format!("{e:#}")))?;
@@ -32,25 +32,33 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
         // Bound before the model is loaded: a taken port is told at once.
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr().context("cannot tell the own address")?;
-        let path = path.to_owned();
-        let model = tokio::select! {
-            loaded = tokio::task::spawn_blocking(move || load(&path, &options)) => loaded.context("loading the model panicked")??,
+        let (path, identity) = (path.to_owned(), Identity { name: name.clone(), version: "1".into() });
+        let open = move || Served::open(&path, identity, &options, limits, || Ok(None));
+        let served = tokio::select! {
+            opened = tokio::task::spawn_blocking(open) => opened.context("loading the model panicked")??,
             () = terminated.wait() => return Ok(()),
         };
-        let runtime = Arc::clone(&model.runtime);
-        let replica = Replica::new(name.clone(), "1".into(), model, limits).context("cannot start the threads that run the model")?;
-        let _ = writeln!(std::io::stdout(), "serving '{name}' at http://{address}/v2/models/{name}, and over gRPC at {address}");
-        let stopping = replica.clone();
+        let _ = writeln!(std::io::stdout(), "{}", announcement(&served, &name, address));
+        let stopping = served.clone();
         let stop = async move {
             terminated.wait().await;
             stopping.stop();
         };
-        serve(Listener::Tcp(listener), router(replica), limits.drain_time, stop).await;
-        runtime.shut_down();
+        serve(Listener::Tcp(listener), served.router(), limits.drain_time, stop).await;
+        tokio::task::spawn_blocking(move || served.shut_down()).await.context("stopping the model panicked")?;
         Ok(())
     });
     threads.shutdown_background();
     done
+}
+
+fn announcement(served: &Served, name: &str, address: SocketAddr) -> String {
+    match served {
+        Served::Model(_) => {
+            format!("serving '{name}' at http://{address}/v2/models/{name}, and over gRPC at {address}")
+        }
+        Served::Program(_) => format!("serving '{name}' at http://{address}, as its program does"),
+    }
 }
 
 fn default_name(path: &Path) -> anyhow::Result<String> {

@@ -76,7 +76,7 @@ async fn what_cannot_be_served_is_refused_and_nothing_is_made() {
     register(&cloud, &["weights.bin", "src/handler.py"], 1).await;
     let refused = |e: muonic_services::Error| {
         assert_eq!(e.code, ErrorCode::InvalidRequest);
-        assert!(e.message.starts_with("live@2 cannot be served: the model has neither an .onnx file"), "{e}");
+        assert!(e.message.starts_with("live@2 cannot be served: the model has no .onnx file"), "{e}");
     };
     let new = NewEndpoint { name: name(), revision: revision(2) };
     refused(cloud.endpoints.create(&cloud.admin, new).await.expect_err("it cannot be served"));

@@ -25,19 +25,28 @@ impl std::fmt::Display for ModelVersionId {
 /// What of a model's files is served. This is the one place that decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serves<'a> {
+    /// The program that [`SERVE_FILE`] at the top names.
+    Program,
     /// The `handler.py` at the top.
     Handler,
     /// This `.onnx` file at the top.
     Onnx(&'a str),
 }
 
+/// Says by which program a model is served, and when that is well.
+pub const SERVE_FILE: &str = "serve.toml";
+
 const FILES_NAMED_MAX: usize = 10;
 
 impl<'a> Serves<'a> {
     /// `files` are the names of the files at a model's top; folders do not
-    /// count. `handler.py` wins over ONNX files, which it may well load
-    /// itself; of several ONNX files `model.onnx` wins.
+    /// count. `serve.toml` wins over `handler.py`, and that over ONNX files:
+    /// each may well use what comes after it. Of several ONNX files
+    /// `model.onnx` wins.
     pub fn of(files: &[&'a str]) -> Result<Self, Invalid> {
+        if files.contains(&SERVE_FILE) {
+            return Ok(Self::Program);
+        }
         if files.contains(&"handler.py") {
             return Ok(Self::Handler);
         }
@@ -46,7 +55,7 @@ impl<'a> Serves<'a> {
             [one] => Ok(Self::Onnx(one)),
             many if many.contains(&"model.onnx") => Ok(Self::Onnx("model.onnx")),
             [] => Err(Invalid::new(format!(
-                "the model has neither an .onnx file nor handler.py at its top, where it has {}",
+                "the model has no .onnx file, handler.py or serve.toml at its top, where it has {}",
                 list(files)
             ))),
             many => Err(Invalid::new(format!(
@@ -160,6 +169,7 @@ mod tests {
     #[test]
     fn the_one_that_is_meant_is_served() {
         assert_eq!(of(&["b.onnx", "handler.py"]), Ok("Handler".into()));
+        assert_eq!(of(&["b.onnx", "handler.py", "serve.toml"]), Ok("Program".into()));
         assert_eq!(of(&["a.ONNX", "notes"]), Ok("Onnx(\"a.ONNX\")".into()));
         assert_eq!(of(&["a.onnx", "model.onnx"]), Ok("Onnx(\"model.onnx\")".into()));
         assert_eq!(
@@ -170,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_lies_below_the_top_does_not_count() {
-        let neither = "the model has neither an .onnx file nor handler.py at its top, where it has ";
+        let neither = "the model has no .onnx file, handler.py or serve.toml at its top, where it has ";
         assert_eq!(of(&[]), Err(format!("{neither}no files")));
         assert_eq!(of(&["src/handler.py", "src/m.onnx", ".onnx"]), Err(format!("{neither}.onnx")));
         let many: Vec<String> = (10..22).map(|n| format!("f{n}")).collect();

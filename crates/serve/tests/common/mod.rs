@@ -1,6 +1,9 @@
 //! Real models behind the real router, called without a network.
 #![allow(dead_code)]
 
+pub mod process;
+pub mod unit;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
