@@ -39,6 +39,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("inference_answers", muonic_serve::fuzzing::answer),
     ("mounts", doors::mounts),
     ("backup", muonic_backup::fuzzing::snapshot),
+    ("bundles", muonic_bundle::fuzzing::bundle),
     ("export", muonic_transfer::fuzzing::manifest),
     ("log_lines", muonic_shim::fuzzing::lines),
     ("requirements", muonic_python::fuzzing::requirements),

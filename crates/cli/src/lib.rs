@@ -1,6 +1,6 @@
 //! The command line: nouns, then verbs, as in the API, of which it is a
-//! client like any other. It sees types, the client and the simulator, nothing
-//! of the server.
+//! client like any other. It sees types, the client, bundles and the simulator,
+//! nothing of the server.
 //!
 //! One file per noun holds its commands' arguments and what they do;
 //! `parse` turns words into values, `render` turns values into text, both
@@ -10,6 +10,7 @@
 //! `error: …`, and where there is something to do, one line `hint: …`; where
 //! JSON is asked for, with both as one object.
 
+mod bundle;
 mod completions;
 mod confirm;
 mod context;
@@ -58,6 +59,7 @@ pub enum Command {
     /// List and register models, and name their versions
     #[command(subcommand)]
     Model(model::ModelCommand),
+    Bundle(bundle::BundleArgs),
     Deploy(endpoint::DeployArgs),
     /// Watch, change and delete endpoints
     #[command(subcommand)]
@@ -82,6 +84,7 @@ pub fn run(global: &Global, command: Command, cli: impl FnOnce() -> clap::Comman
         Command::Data(command) => command.run(&context),
         Command::Job(command) => command.run(&context),
         Command::Model(command) => command.run(&context),
+        Command::Bundle(args) => args.run(&context),
         Command::Deploy(args) => args.run(&context),
         Command::Endpoint(command) => command.run(&context),
         Command::Predict(args) => args.run(&context),
