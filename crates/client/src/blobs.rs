@@ -24,6 +24,11 @@ impl Client {
         self.read("GET", &format!("/api/v1/blobs/{}", url::part(digest)), None)
     }
 
+    /// One blob's bytes after the first `from`, to go on where a try broke off.
+    pub fn blob_from(&self, digest: &Digest, from: u64) -> Result<impl Read + Send + use<>> {
+        self.read_from(&format!("/api/v1/blobs/{}", url::part(digest)), from)
+    }
+
     /// Many blobs as one pack, which begins to come at once.
     pub(crate) fn blobs_pack(&self, digests: Vec<Digest>) -> Result<impl Read + Send + use<>> {
         self.read("POST", "/api/v1/blobs/pack", Some(Body::json(&Digests { digests })?))

@@ -23,9 +23,9 @@ const ERROR_BYTES_MAX: u64 = 1 << 20;
 /// A handle to one server with one key; cheap to clone, usable from many threads.
 #[derive(Clone)]
 pub struct Client {
-    agent: ureq::Agent,
+    pub(crate) agent: ureq::Agent,
     url: String,
-    token: String,
+    pub(crate) token: String,
     /// What the server must call itself.
     server_id: Option<String>,
 }
@@ -101,12 +101,30 @@ impl Client {
         Ok(self.send(method, path, body)?.into_body().into_reader())
     }
 
+    /// What comes of a body after its first `from` bytes.
+    pub(crate) fn read_from(&self, path: &str, from: u64) -> Result<impl Read + Send + use<>> {
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        let response = self.send_for("GET", path, None, range)?;
+        if from > 0 && response.status().as_u16() != 206 {
+            let reason = "it sent all of a body of which a part was asked for".to_owned();
+            return Err(Error::Protocol { url: self.url.clone(), reason });
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     fn send(&self, method: &str, path: &str, body: Option<Body<'_>>) -> Result<Response> {
+        self.send_for(method, path, body, None)
+    }
+
+    fn send_for(&self, method: &str, path: &str, body: Option<Body<'_>>, range: Option<String>) -> Result<Response> {
         let url = format!("{}{path}", self.url);
-        let request = ureq::http::Request::builder()
+        let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(&url)
             .header("authorization", format!("Bearer {}", self.token));
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
         let broken = |e: &dyn std::fmt::Display| Error::Connection { url: self.url.clone(), reason: e.to_string() };
         let sent = match body {
             None => self.agent.run(request.body(()).map_err(|e| broken(&e))?),

@@ -22,6 +22,7 @@ mod jobs;
 mod keys;
 mod models;
 mod new_folder;
+mod objects;
 mod pack;
 mod parallel;
 mod progress;

@@ -59,8 +59,9 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Program::Up(args) => server(&args, &cli.global),
-        Program::Serve(args) => {
+        Program::Serve(mut args) => {
             log::start("info", config::LogFormat::Text);
+            args.token.clone_from(&cli.global.token);
             report(muonic_serve::run(args), &cli.global)
         }
         Program::Shim { unit } => muonic_shim::run(&unit).into(),

@@ -3,7 +3,8 @@
 //! ```text
 //! managed     --unit DIR ─▶ lock, begin ─▶ claim ─▶ fetch model ─┐
 //!                                                                ├▶ runtime, or program ─▶ listen ─▶ (report ready) ─▶ drain
-//! stand-alone PATH ──────────────────────────────────────────────┘
+//! stand-alone PATH ──────────────────────────────────────────────┤
+//! edge        bundle, or --follow URL ─▶ cache ──────────────────┘
 //! ```
 //!
 //! It needs nobody while it serves: when the server dies it stays up, and
@@ -12,6 +13,7 @@
 mod batch;
 mod confined;
 mod doors;
+mod edge;
 mod embed;
 mod environment;
 mod failure;
@@ -34,14 +36,16 @@ mod standalone;
 mod statistics;
 mod tensor;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::confined::Confined;
+use crate::edge::follow::Following;
 use crate::embed::Embedder;
 use crate::runtime::Runtime;
 use crate::runtime::handler::{Handler, Settings};
@@ -64,9 +68,11 @@ pub struct NotAModel(String);
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   muonic serve model.onnx
-  muonic serve ./handler --name digits --port 8080")]
+  muonic serve ./handler --name digits --port 8080
+  muonic serve digits-3.muonic
+  muonic serve --follow http://cloud:7070 digits@live")]
 pub struct Args {
-    /// An .onnx file, or a folder with one, handler.py or serve.toml
+    /// An .onnx file, a folder with one, handler.py or serve.toml, or a bundle
     #[arg(required_unless_present = "unit")]
     pub path: Option<PathBuf>,
     /// Address to listen on
@@ -87,6 +93,21 @@ pub struct Args {
     /// Python that runs handler.py or builds its environment [default: python3]
     #[arg(long, value_name = "FILE")]
     pub python: Option<String>,
+    /// Serve MODEL@ALIAS, given in the place of the path, of the server at this
+    /// address, and what the alias comes to mean. Goes on with what it has while
+    /// the server is away. The key is taken from MUONIC_TOKEN
+    #[arg(long, value_name = "URL")]
+    pub follow: Option<String>,
+    /// Seconds between two looks at the alias
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "follow", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub every: u64,
+    /// Put metrics into this bucket of the server, as BUCKET or BUCKET/PREFIX;
+    /// they are kept on this machine while it is away
+    #[arg(long, value_name = "BUCKET", requires = "follow")]
+    pub metrics: Option<String>,
+    /// The key for the server that is followed.
+    #[arg(skip)]
+    pub token: Option<String>,
     /// Serve as a replica that an engine launched: its unit's folder
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "path")]
     pub unit: Option<PathBuf>,
@@ -100,9 +121,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let _ = log.log_internal_errors(false).try_init();
     match (&args.unit, &args.path) {
         (Some(dir), _) => managed::run(dir),
+        (None, Some(path)) if args.follow.is_some() => edge::follow::run(following(path, &args)?),
         (None, Some(path)) => standalone::run(path, &args),
-        (None, None) => anyhow::bail!("name a model: an .onnx file, or a folder with one, handler.py or serve.toml"),
+        (None, None) => {
+            anyhow::bail!("name a model: an .onnx file, a folder with one, handler.py or serve.toml, or a bundle")
+        }
     }
+}
+
+fn following(path: &Path, args: &Args) -> anyhow::Result<Following> {
+    let server = args.follow.clone().unwrap_or_default();
+    let model = Following::parse(&server, &path.to_string_lossy())?;
+    let metrics = args.metrics.as_deref().map(str::parse).transpose().map_err(NotAModel)?;
+    let token = args.token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+    let Some(token) = token else {
+        anyhow::bail!(NotAModel(format!("no key is given for the server {server}: set MUONIC_TOKEN to one")));
+    };
+    Ok(Following {
+        name: args.name.clone().unwrap_or_else(|| model.name.to_string()),
+        token: token.to_owned(),
+        every: Duration::from_secs(args.every),
+        address: SocketAddr::new(args.host, args.port),
+        options: standalone::options(args),
+        limits: Limits::default(),
+        server,
+        model,
+        metrics,
+    })
 }
 
 /// What is needed to load a model, wherever it came from.

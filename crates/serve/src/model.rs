@@ -26,7 +26,10 @@ pub fn find(path: &Path) -> anyhow::Result<Kind> {
         if path.file_name().and_then(|name| name.to_str()).is_some_and(is_onnx) {
             return Ok(Kind::Onnx(path.to_owned()));
         }
-        bail!("{} is not a model: give an .onnx file, or a folder with one, handler.py or serve.toml", path.display());
+        bail!(
+            "{} is not a model: give an .onnx file, a folder with one, handler.py or serve.toml, or a bundle",
+            path.display()
+        );
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).with_context(|| format!("cannot read the folder {}", path.display()))? {

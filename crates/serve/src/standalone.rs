@@ -1,4 +1,5 @@
-//! A model served on an address, with no server around it.
+//! A model served on an address, with no server around it: a file, a folder or
+//! a bundle.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,23 +8,27 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::edge::bundle::Bundle;
+use crate::edge::models::Models;
 use crate::listen::{Listener, serve};
 use crate::served::{Identity, Served};
 use crate::{Args, LOG_BYTES_MAX, Limits, LoadOptions, NotAModel, Terminated, async_threads};
 
 pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
-    crate::model::find(path).map_err(|e| NotAModel(format!("{e:#}")))?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => default_name(path)?,
+    let bundle = Bundle::find(path).map_err(|e| NotAModel(format!("{e:#}")))?;
+    let identity = match &bundle {
+        Some(bundle) => {
+            let version = bundle.version();
+            Identity { name: version.name.to_string(), version: version.version.to_string() }
+        }
+        None => {
+            crate::model::find(path).map_err(|e| NotAModel(format!("{e:#}")))?;
+            Identity { name: default_name(path)?, version: "1".into() }
+        }
     };
-    let options = LoadOptions {
-        threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        onnxruntime: args.onnxruntime.clone(),
-        python: args.python.clone(),
-        cache: cache(),
-        log_bytes_max: LOG_BYTES_MAX,
-    };
+    let identity = Identity { name: args.name.clone().unwrap_or(identity.name), ..identity };
+    let name = identity.name.clone();
+    let options = options(args);
     let limits = Limits::default();
     let threads = async_threads()?;
     let done = threads.block_on(async {
@@ -32,9 +37,14 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
         // Bound before the model is loaded: a taken port is told at once.
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr().context("cannot tell the own address")?;
-        let (path, identity) = (path.to_owned(), Identity { name: name.clone(), version: "1".into() });
-        let open = move || Served::open(&path, identity, &options, limits, || Ok(None));
-        let served = tokio::select! {
+        let path = path.to_owned();
+        let open = move || {
+            let lease = bundle.map(|bundle| bundle.open(&Models::at(options.cache.join("models"))?)).transpose()?;
+            let path = lease.as_ref().map_or(&path, |lease| &lease.folder);
+            let served = Served::open(path, identity, &options, limits, || Ok(None))?;
+            Ok::<_, anyhow::Error>((served, lease))
+        };
+        let (served, _lease) = tokio::select! {
             opened = tokio::task::spawn_blocking(open) => opened.context("loading the model panicked")??,
             () = terminated.wait() => return Ok(()),
         };
@@ -52,7 +62,17 @@ pub fn run(path: &Path, args: &Args) -> anyhow::Result<()> {
     done
 }
 
-fn announcement(served: &Served, name: &str, address: SocketAddr) -> String {
+pub fn options(args: &Args) -> LoadOptions {
+    LoadOptions {
+        threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        onnxruntime: args.onnxruntime.clone(),
+        python: args.python.clone(),
+        cache: cache(),
+        log_bytes_max: LOG_BYTES_MAX,
+    }
+}
+
+pub fn announcement(served: &Served, name: &str, address: SocketAddr) -> String {
     match served {
         Served::Model(_) => {
             format!("serving '{name}' at http://{address}/v2/models/{name}, and over gRPC at {address}")
@@ -67,7 +87,7 @@ fn default_name(path: &Path) -> anyhow::Result<String> {
     Ok(name.map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned()))
 }
 
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let home = |variable: &str| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
     home("XDG_CACHE_HOME")
         .or_else(|| home("HOME").map(|h| h.join(".cache")))
