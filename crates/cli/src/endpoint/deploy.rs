@@ -1,5 +1,6 @@
 //! `muonic deploy`
 
+use muonic_client::Error;
 use muonic_types::endpoint::{Endpoint, NewEndpoint, RESOURCES};
 use muonic_types::{Name, VersionRef};
 use serde_json::Value;
@@ -47,9 +48,13 @@ impl DeployArgs {
             return Ok(Exit::Ok);
         }
         // Only for the example: the endpoint serves whatever this answers.
-        let metadata = if context.json() { None } else { client.endpoint_metadata(&endpoint.name).ok() };
-        context.show(&endpoint, || {
-            ready_text(&endpoint, client.url(), metadata.as_ref(), &token_place(context), context.screen())
+        let asked = if context.json() { None } else { Some(client.endpoint_metadata(&endpoint.name)) };
+        context.show(&endpoint, || match asked {
+            Some(answer) if is_of_a_program(&answer) => program_text(&endpoint, client.url(), &token_place(context)),
+            answer => {
+                let metadata = answer.and_then(|answer| answer.ok());
+                ready_text(&endpoint, client.url(), metadata.as_ref(), &token_place(context), context.screen())
+            }
         })?;
         Ok(Exit::Ok)
     }
@@ -61,6 +66,29 @@ fn token_place(context: &Context) -> String {
         Some(dir) if !given => format!("the administrator's is \"token\" in {}", dir.join("local.json").display()),
         _ => "the one you use now will do".to_owned(),
     }
+}
+
+/// Whether what was asked for its metadata does not know what that is: a
+/// program that speaks something else.
+fn is_of_a_program(answer: &muonic_client::Result<Value>) -> bool {
+    match answer {
+        Ok(metadata) => metadata.get("platform").is_none() && metadata.get("inputs").is_none(),
+        Err(Error::Api { status, .. }) => matches!(status, 400..=499) && *status != 429,
+        Err(Error::Protocol { .. }) => true,
+        Err(_) => false,
+    }
+}
+
+fn program_text(endpoint: &Endpoint, server: &str, token: &str) -> String {
+    format!(
+        "{line}
+  url      {server}{path}/…, where its program says
+  token    {token}
+           for callers: muonic key create NAME --role invoker
+",
+        line = show::line(endpoint),
+        path = endpoint.path,
+    )
 }
 
 /// Words are folded for a terminal; what is copied from it (addresses and
@@ -120,6 +148,23 @@ mod tests {
   token    it is there
            for callers: muonic key create NAME --role invoker
 "
+        );
+    }
+
+    #[test]
+    fn a_program_is_told_from_a_model() {
+        let refused = |status, code| Err(Error::Api { status, body: muonic_types::ErrorBody::new(code, "no") });
+        let none = Error::Protocol { url: "u".into(), reason: "it is not JSON".into() };
+        for program in [Ok(json!({"detail": "x"})), refused(404, muonic_types::ErrorCode::NotFound), Err(none)] {
+            assert!(is_of_a_program(&program));
+        }
+        let busy = || refused(503, muonic_types::ErrorCode::Unavailable);
+        for model in [Ok(json!({"platform": "onnx_rten"})), Ok(json!({"inputs": []})), busy()] {
+            assert!(!is_of_a_program(&model));
+        }
+        assert_eq!(
+            program_text(&endpoint(EndpointState::Ready), "http://h:1", "it is there").lines().nth(1),
+            Some("  url      http://h:1/endpoints/digits/…, where its program says")
         );
     }
 
