@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::body::{Frame, SizeHint};
 use muonic_types::ErrorCode;
 
@@ -152,7 +152,8 @@ impl Replica {
         let read = if small { read(held) } else { blocking(move || read(held)).await? };
         let (Asked { inputs, priority, timeout, plan }, held, form) = read?;
         let answer_by = timeout.map(|timeout| arrived + timeout);
-        let (outputs, Busy { held, .. }) = self.run(inputs, priority, answer_by, Busy { held, _place: place }).await?;
+        let busy = Busy { held, _place: place };
+        let (outputs, Busy { held, .. }, took) = self.run(inputs, priority, answer_by, busy).await?;
         let bytes = form.bytes_max(&outputs, &plan);
         let mut charged = self.room.answer(held, bytes)?;
         let write = {
@@ -161,7 +162,7 @@ impl Replica {
         };
         let written = if bytes <= INLINE_BYTES_MAX { write() } else { blocking(write).await? }?;
         self.room.settle(&mut charged, written.as_ref().len())?;
-        Ok(Exchanged { written, charged })
+        Ok(Exchanged { written, charged, took })
     }
 
     /// A request whose door runs the model as it sees fit: its body, with its
@@ -179,7 +180,7 @@ impl Replica {
         arrived: Arrived,
         inputs: Vec<Tensor>,
     ) -> Result<(Vec<Tensor>, Arrived), Failure> {
-        let (outputs, busy) = self.run(inputs, PRIORITY_DEFAULT, None, arrived.0).await?;
+        let (outputs, busy, _) = self.run(inputs, PRIORITY_DEFAULT, None, arrived.0).await?;
         Ok((outputs, Arrived(busy)))
     }
 
@@ -191,7 +192,7 @@ impl Replica {
         priority: u32,
         answer_by: Option<Instant>,
         busy: Busy,
-    ) -> Result<(Vec<Tensor>, Busy), Failure> {
+    ) -> Result<(Vec<Tensor>, Busy, Took), Failure> {
         let Limits { wait_time, run_time, .. } = self.limits;
         let now = Instant::now();
         let turn_by = answer_by.map_or(now + wait_time, |by| by.min(now + wait_time));
@@ -203,7 +204,8 @@ impl Replica {
                 format!("the model was busy with other requests for {waited} s; try again later"),
             )
         })?;
-        let run_by = answer_by.map_or(Instant::now() + run_time, |by| by.min(Instant::now() + run_time));
+        let begun = Instant::now();
+        let run_by = answer_by.map_or(begun + run_time, |by| by.min(begun + run_time));
         let answer = tokio::time::timeout_at(run_by.into(), turn.answer()).await.map_err(|_| match answer_by {
             Some(by) if by <= run_by => Failure::new(
                 ErrorCode::DeadlineExceeded,
@@ -215,8 +217,14 @@ impl Replica {
             ),
         })?;
         let (outputs, busy) = answer.ok_or_else(|| Failure::new(ErrorCode::Unavailable, "the replica is stopping"))?;
-        Ok((outputs?, busy))
+        Ok((outputs?, busy, Took { queue: begun - now, compute: begun.elapsed() }))
     }
+}
+
+/// How long a request was at a stage.
+struct Took {
+    queue: Duration,
+    compute: Duration,
 }
 
 /// A request in the replica.
@@ -250,11 +258,21 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 pub(crate) struct Exchanged<W> {
     pub(crate) written: W,
     charged: Charged,
+    took: Took,
 }
 
 impl<W: AsRef<Bytes>> Exchanged<W> {
-    pub(crate) fn into_body(self) -> Body {
-        Body::new(Answer { rest: self.written.as_ref().clone(), _charged: self.charged })
+    /// With the times of its stages (W3C Server Timing), which gateways and
+    /// browsers read.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let body = Body::new(Answer { rest: self.written.as_ref().clone(), _charged: self.charged });
+        let mut response = Response::new(body);
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let stages = format!("queue;dur={:.3}, compute;dur={:.3}", ms(self.took.queue), ms(self.took.compute));
+        if let Ok(stages) = HeaderValue::try_from(stages) {
+            response.headers_mut().insert("server-timing", stages);
+        }
+        response
     }
 }
 

@@ -46,6 +46,8 @@ async fn carries_every_datatype() {
     let m = serve_model("types.onnx");
     let answer = infer_bytes(&m, one_of_each(None)).await;
     assert_eq!(answer.status, 200, "{:?}", answer.bytes);
+    let stages = answer.headers["server-timing"].to_str().unwrap();
+    assert!(stages.starts_with("queue;dur=") && stages.contains(", compute;dur="), "{stages}");
     // Compared as text: no number may change on its way.
     let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
     for (name, good, _) in TYPES {

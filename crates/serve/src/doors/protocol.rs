@@ -183,7 +183,7 @@ pub(super) async fn exchange(
 ) -> Result<Response, Failure> {
     let answer = replica.exchange(headers, body, form).await?;
     let json_length = answer.written.json_length;
-    let mut response = Response::new(answer.into_body());
+    let mut response = answer.into_response();
     let media_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     if let Some(length) = json_length {

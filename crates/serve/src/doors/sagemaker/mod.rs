@@ -71,7 +71,7 @@ async fn answer(replica: &Arc<Replica>, headers: &HeaderMap, body: Body) -> Resu
     let sent = Media::sent(&sent)?;
     let wanted = Media::wanted(headers, sent)?;
     let answer = replica.exchange(headers, body, Invocation { sent, wanted }).await?;
-    let mut response = Response::new(answer.into_body());
+    let mut response = answer.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(wanted.name()));
     Ok(response)
 }
