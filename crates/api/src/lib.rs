@@ -39,6 +39,7 @@ pub struct Services {
     pub jobs: Arc<services::Jobs>,
     pub models: services::Models,
     pub endpoints: Arc<services::Endpoints>,
+    pub deferred: Arc<services::Deferred>,
     pub lineage: services::Lineage,
     pub costs: services::Costs,
     pub storage: services::Storage,

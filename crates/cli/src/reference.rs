@@ -132,7 +132,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("Exit codes:"));
-        assert!(text.contains("MUONIC_TOKEN") && !text.contains("--token ") && !text.contains("--token `"), "a key is no argument");
+        assert!(
+            text.contains("MUONIC_TOKEN") && !text.contains("--token ") && !text.contains("--token `"),
+            "a key is no argument"
+        );
         assert!(!text.contains(" \n"), "no trailing blanks");
     }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, StatusCode, Uri, Version, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use muonic_ports::routes::{Activity, Tally, Visit};
+use muonic_ports::routes::{Activity, Answer, Invocation, Invoker, Tally, Visit};
 use muonic_types::endpoint::EndpointState;
+use muonic_types::key::Principal;
 use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -60,7 +63,18 @@ pub async fn handle(State(gateway): State<Gateway>, request: Request<Body>) -> R
 
 async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -> Result<Response, Refusal> {
     let caller = auth::caller(shared.auth.as_ref(), request.headers())?;
+    serve_for(shared, &caller, request, id).await
+}
+
+/// A request of somebody who is known.
+async fn serve_for(
+    shared: &Arc<Shared>,
+    caller: &Principal,
+    request: Request<Body>,
+    id: &HeaderValue,
+) -> Result<Response, Refusal> {
     let (name, target) = split(request.uri())?;
+    known(shared).await?;
     let (mut parts, body) = request.into_parts();
     let upgrade = if tunnel::is_asked(&parts.headers) { parts.extensions.remove::<OnUpgrade>() } else { None };
     let mut head = Request::new(());
@@ -86,7 +100,7 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
         }
     };
     let mut observation = shared.metrics.begin(&name);
-    if let Err(refusal) = shared.limits.take(&caller, Instant::now()) {
+    if let Err(refusal) = shared.limits.take(caller, Instant::now()) {
         observation.code = refusal.code.status();
         return Err(refusal);
     }
@@ -112,7 +126,7 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
             }
             let (mut parts, body) = response.into_parts();
             parts.version = Version::HTTP_11;
-            let meter = Meter::of(&shared.limits, &caller);
+            let meter = Meter::of(&shared.limits, caller);
             let body = Download::new(body, connection, shared.settings.request_time, held, twin, meter);
             Ok(Response::from_parts(parts, Body::new(body)))
         }
@@ -120,6 +134,50 @@ async fn serve(shared: &Arc<Shared>, request: Request<Body>, id: &HeaderValue) -
             observation.code = refusal.code.status();
             Err(refusal)
         }
+    }
+}
+
+/// Waits until it is known which endpoints there are: a moment after a start.
+async fn known(shared: &Shared) -> Result<(), Refusal> {
+    if shared.routes.borrow().known {
+        return Ok(());
+    }
+    let mut routes = shared.routes.clone();
+    let known = tokio::time::timeout(shared.settings.replace_time, routes.wait_for(|table| table.known)).await;
+    match known {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(Refusal::new(ErrorCode::Unavailable, "the server is starting; try again in a moment")),
+    }
+}
+
+#[async_trait]
+impl Invoker for Gateway {
+    async fn invoke(
+        &self,
+        caller: &Principal,
+        endpoint: &Name,
+        invocation: Invocation,
+        answer_bytes_max: usize,
+    ) -> Result<Answer, (ErrorCode, String)> {
+        let Invocation { path, content_type, accept, body } = invocation;
+        let mut request = Request::post(format!("/endpoints/{endpoint}{path}"))
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::CONTENT_LENGTH, body.len());
+        if let Some(accept) = accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        let request = request.body(Body::from(body)).map_err(|e| (ErrorCode::InvalidRequest, e.to_string()))?;
+        let id = headers::request_id(request.headers());
+        let answer = serve_for(&self.shared, caller, request, &id).await.map_err(|r| (r.code, r.message))?;
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, answer_bytes_max).collect().await.map_err(|e| {
+            let large = e.is::<LengthLimitError>();
+            let code = if large { ErrorCode::TooLarge } else { ErrorCode::Unavailable };
+            let why = format!("the answer has more than {answer_bytes_max} bytes");
+            (code, if large { why } else { format!("the answer broke off: {e}") })
+        })?;
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: parts.status.as_u16(), content_type, body: body.to_bytes() })
     }
 }
 

@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn table(route: &Route) -> RouteTable {
-        RouteTable { routes: [(route.endpoint.clone(), route.clone())].into() }
+        RouteTable { known: true, routes: [(route.endpoint.clone(), route.clone())].into() }
     }
 
     proptest! {

@@ -582,3 +582,15 @@ async fn a_call_of_grpc_reaches_a_real_replica_with_its_trailers() {
     assert_eq!(replica.backend.in_flight.load(Ordering::SeqCst), 0);
     replica.drain().await;
 }
+
+#[tokio::test]
+async fn before_anything_is_known_a_request_waits_a_moment() {
+    let world = World::with(Settings { replace_time: Duration::from_millis(200), ..Settings::default() });
+    world.routes.send_replace(Arc::default());
+    assert_eq!(send(&world.router, post("/v2", "")).await.status, 503);
+    let (answer, ()) = tokio::join!(send(&world.router, post("/v2", "")), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        world.route(EndpointState::Ready, 1, &[fake(&world, 1, 1, ok())]);
+    });
+    assert_eq!(answer.status, 200);
+}

@@ -7,6 +7,7 @@
 mod attempts;
 mod blobs;
 mod datasets;
+mod deferred;
 mod endpoints;
 mod fault;
 mod former;

@@ -1,5 +1,6 @@
 //! The one program: server, shim, replica and client.
 
+mod callbacks;
 mod config;
 mod folder;
 mod listen;

@@ -26,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::callbacks::HttpCallbacks;
 use crate::config::{self, Config, Override, from_environment};
 use crate::folder::Folder;
 use crate::{listen, log, machine, take_over};
@@ -173,6 +174,10 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     metrics.register(|registry| gateway = Some(Gateway::new(routes, keys.clone(), registry)));
     let gateway = gateway.context("the gateway was not made")?;
     let buckets = Arc::new(services::Buckets::new(objects, clock.clone(), events.clone()));
+    let deferred =
+        Arc::new(services::Deferred::new(meta.clone(), clock.clone(), events.clone(), keys.clone(), buckets.clone()));
+    let callbacks = Arc::new(HttpCallbacks::new());
+    let runner = services::DeferredRunner::new(deferred.clone(), Arc::new(gateway.clone()), callbacks);
     let s3_door = muonic_s3::service(buckets.clone(), keys.clone());
     let doors = Services {
         keys: keys.clone(),
@@ -183,6 +188,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
         jobs,
         models: services::Models::new(meta.clone(), clock.clone()),
         endpoints,
+        deferred,
         lineage: services::Lineage::new(meta.clone()),
         costs: services::Costs::new(meta.clone(), clock, admission),
         storage,
@@ -203,6 +209,7 @@ async fn serve(config: Config, data: &std::path::Path, began: Instant) -> anyhow
     let mut reconcilers = JoinSet::new();
     reconcilers.spawn(dispatcher.run(working.clone()));
     reconcilers.spawn(releaser.run(working.clone()));
+    reconcilers.spawn(runner.run(working.clone()));
     reconcilers.spawn(collector.run(working.clone()));
     reconcilers.spawn(upkeep.run(working.clone()));
     reconcilers.spawn(lifecycle.run(working.clone()));

@@ -7,17 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use muonic_types::ErrorCode;
-use support::{Server, finished, insist, model_file, shell, until};
+use support::{Server, finished, insist, model_file, python, shell, until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn python() -> PathBuf {
-    let python =
-        std::env::var_os("MUONIC_TEST_PYTHON").map_or_else(|| root().join("build/venv/bin/python"), PathBuf::from);
-    assert!(python.exists(), "{} is missing: run ./test, which sets it up", python.display());
-    python
 }
 
 /// Sends odd and malformed requests to the operations that `select` and its

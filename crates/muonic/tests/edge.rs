@@ -16,7 +16,7 @@ use muonic_types::Name;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{MUONIC, Server, model_file, until, upload, write};
+use support::{MUONIC, Server, model_file, python, s3, until, upload, write};
 
 fn register(client: &Client, name: &str, files: &[(&str, &[u8])]) -> u32 {
     let folder = tempfile::tempdir().expect("a folder");
@@ -259,6 +259,38 @@ fn an_alias_is_followed_through_all_that_happens_to_the_link() {
 }
 
 #[test]
+fn a_stream_that_has_begun_is_finished_by_the_version_that_began_it() {
+    let server = Server::start();
+    let (client, local) = (server.client(), server.local());
+    let app = fs::read(model_file("../programs/app.py")).expect("the test program");
+    for n in 1..=2 {
+        let python = python();
+        let specification = format!("command = [{python:?}, \"app.py\", \"$PORT\", \"version {n}\"]");
+        register(&client, "edge", &[("serve.toml", specification.as_bytes()), ("app.py", &app)]);
+    }
+    alias(&client, 1);
+    let mut edge = Edge::new();
+    edge.follow(&local.url, &local.token, &[]);
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&edge.address).expect("it listens");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-events: 40\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream
+    };
+    let whole = |mut stream: TcpStream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("all of it");
+        text
+    };
+    assert!(whole(ask("/")).contains("version 1"));
+    let stream = ask("/events");
+    alias(&client, 2);
+    until("the other takes over", || whole(ask("/")).contains("version 2").then_some(()));
+    let events = whole(stream);
+    assert_eq!(events.matches("data: ").count(), 40, "{events}");
+}
+
+#[test]
 fn metrics_wait_for_the_link() {
     let mut server = Server::start();
     let client = server.client();
@@ -284,19 +316,6 @@ fn metrics_wait_for_the_link() {
     let last = objects(&server).into_iter().flatten().last().expect("a line");
     assert_eq!((&last["model"], &last["version"]), (&json!("edge"), &json!(1)));
     assert!(last["requests_total"].as_u64().expect("a number") >= 1, "{last}");
-}
-
-/// Says it to boto3, with a client called `s3`; what that prints.
-fn s3(server: &Server, words: &str) -> String {
-    let (local, url) = (server.local(), server.client().status().expect("a status").s3_url);
-    let (id, secret) = local.token.split_once('.').expect("a token");
-    let python = std::env::var("MUONIC_TEST_PYTHON").expect("./test sets it");
-    let script = format!(
-        "import boto3\ns3 = boto3.client('s3', endpoint_url='{url}', region_name='us-east-1', aws_access_key_id='{id}', aws_secret_access_key='{secret}')\n{words}"
-    );
-    let out = Command::new(python).args(["-c", &script]).output().expect("it starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).expect("UTF-8")
 }
 
 /// The lines of each object.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::{Frame, SizeHint};
 use muonic_types::ErrorCode;
 
@@ -221,10 +221,20 @@ impl Replica {
     }
 }
 
+/// W3C Server Timing.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// How long a request was at a stage.
 struct Took {
     queue: Duration,
     compute: Duration,
+}
+
+impl Took {
+    fn header(&self) -> Option<HeaderValue> {
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        HeaderValue::try_from(format!("queue;dur={:.3}, compute;dur={:.3}", ms(self.queue), ms(self.compute))).ok()
+    }
 }
 
 /// A request in the replica.
@@ -262,16 +272,15 @@ pub(crate) struct Exchanged<W> {
 }
 
 impl<W: AsRef<Bytes>> Exchanged<W> {
-    /// With the times of its stages (W3C Server Timing), which gateways and
-    /// browsers read.
+    pub(crate) fn into_body(self) -> Body {
+        Body::new(Answer { rest: self.written.as_ref().clone(), _charged: self.charged })
+    }
+
+    /// With the times of its stages, which gateways and browsers read.
     pub(crate) fn into_response(self) -> Response<Body> {
-        let body = Body::new(Answer { rest: self.written.as_ref().clone(), _charged: self.charged });
-        let mut response = Response::new(body);
-        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let stages = format!("queue;dur={:.3}, compute;dur={:.3}", ms(self.took.queue), ms(self.took.compute));
-        if let Ok(stages) = HeaderValue::try_from(stages) {
-            response.headers_mut().insert("server-timing", stages);
-        }
+        let stages = self.took.header();
+        let mut response = Response::new(self.into_body());
+        response.headers_mut().extend(stages.map(|stages| (SERVER_TIMING, stages)));
         response
     }
 }

@@ -15,6 +15,7 @@ const BACKLOG: usize = 4096;
 pub struct Events {
     dispatch: Notify,
     release: Notify,
+    deferred: Notify,
     jobs: broadcast::Sender<JobId>,
     logs: broadcast::Sender<UnitId>,
     /// Set when the server drains: nobody waits any longer.
@@ -26,6 +27,7 @@ impl Default for Events {
         Self {
             dispatch: Notify::new(),
             release: Notify::new(),
+            deferred: Notify::new(),
             jobs: broadcast::channel(BACKLOG).0,
             logs: broadcast::channel(BACKLOG).0,
             closing: CancellationToken::new(),
@@ -42,6 +44,15 @@ impl Events {
     /// An endpoint or a replica changed.
     pub fn wake_releaser(&self) {
         self.release.notify_one();
+    }
+
+    /// A request that is answered later has come.
+    pub(crate) fn wake_deferred(&self) {
+        self.deferred.notify_one();
+    }
+
+    pub(crate) async fn deferred_woken(&self) {
+        self.deferred.notified().await;
     }
 
     /// Ends every wait and every follow, so that the server can drain.

@@ -233,7 +233,7 @@ impl Keys {
         data_encoding::BASE64URL_NOPAD.encode(hmac::sign(&self.master, &Self::message(id)).as_ref())
     }
 
-    fn valid_now(&self, id: &KeyId) -> Option<Principal> {
+    pub(crate) fn valid_now(&self, id: &KeyId) -> Option<Principal> {
         let keys = self.read();
         let key = keys.get(id)?;
         if key.expires_at.is_some_and(|at| at <= self.clock.now()) {

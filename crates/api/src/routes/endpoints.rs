@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use muonic_types::endpoint::{Endpoint, EndpointList, NewEndpoint, NewMetric, NewRevision, Rollback};
+use muonic_types::endpoint::{
+    AsyncRequest, AsyncRequestList, Endpoint, EndpointList, NewAsyncRequest, NewEndpoint, NewMetric, NewRevision,
+    Rollback,
+};
 use muonic_types::{Name, ReplicaId};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -24,6 +27,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(rollback))
         .routes(routes!(metric))
         .routes(routes!(logs))
+        .routes(routes!(requests, submit))
+        .routes(routes!(request))
 }
 
 /// All endpoints.
@@ -122,4 +127,44 @@ async fn logs(
         response.headers_mut().insert("x-muonic-replica", value);
     }
     Ok(response)
+}
+
+/// Ask for an answer into a bucket: the request is tried until the endpoint answers it.
+#[utoipa::path(post, path = "/endpoints/{name}/requests", tag = "endpoints", params(("name" = Name, Path)), request_body = NewAsyncRequest, responses((status = 202, description = "Queued", body = AsyncRequest)))]
+async fn submit(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    JsonBody(new): JsonBody<NewAsyncRequest>,
+) -> Result<(StatusCode, Json<AsyncRequest>), Failure> {
+    Ok((StatusCode::ACCEPTED, Json(app.deferred.submit(&caller, &name, new).await?)))
+}
+
+/// One request that is answered later.
+#[utoipa::path(get, path = "/endpoints/{name}/requests/{id}", tag = "endpoints", params(("name" = Name, Path), ("id" = u64, Path)), responses((status = 200, description = "How it went", body = AsyncRequest)))]
+async fn request(
+    State(app): App,
+    Caller(caller): Caller,
+    Path((name, id)): Path<(Name, u64)>,
+) -> Result<Json<AsyncRequest>, Failure> {
+    Ok(Json(app.deferred.get(&caller, &name, id).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RequestQuery {
+    /// Only those with a smaller id: what `next` said.
+    before: Option<u64>,
+}
+
+/// Requests that are answered later, newest first; those that ended a week ago are forgotten.
+#[utoipa::path(get, path = "/endpoints/{name}/requests", tag = "endpoints", params(("name" = Name, Path), RequestQuery), responses((status = 200, description = "Up to 100", body = AsyncRequestList)))]
+async fn requests(
+    State(app): App,
+    Caller(caller): Caller,
+    Path(name): Path<Name>,
+    Query(q): Query<RequestQuery>,
+) -> Result<Json<AsyncRequestList>, Failure> {
+    Ok(Json(app.deferred.list(&caller, &name, q.before).await?))
 }

@@ -65,7 +65,7 @@ impl World {
     }
 
     pub fn with(settings: Settings) -> Self {
-        let (routes, receiver) = watch::channel(Arc::default());
+        let (routes, receiver) = watch::channel(Arc::new(RouteTable { known: true, ..RouteTable::default() }));
         let mut registry = Registry::with_prefix("muonic");
         let gateway = Gateway::with_settings(receiver, Arc::new(Keys), &mut registry, settings);
         Self { router: gateway.router(), routes, registry, dir: tempfile::tempdir().unwrap() }
@@ -92,7 +92,7 @@ pub fn table(state: EndpointState, revision: u32, backends: &[Backend]) -> Route
         active: Arm { revision, backends: backends.to_vec(), tally: Arc::default() },
         target: None,
     };
-    RouteTable { routes: [(route.endpoint.clone(), route)].into() }
+    RouteTable { known: true, routes: [(route.endpoint.clone(), route)].into() }
 }
 
 pub fn backend(revision: u32, number: u32, path: &Path) -> Backend {

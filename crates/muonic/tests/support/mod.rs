@@ -346,3 +346,23 @@ impl Dice {
 pub fn model_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../serve/tests/models").join(name)
 }
+
+/// Says it to boto3, with a client called `s3`; what that prints.
+pub fn s3(server: &Server, words: &str) -> String {
+    let (local, url) = (server.local(), server.client().status().expect("a status").s3_url);
+    let (id, secret) = local.token.split_once('.').expect("a token");
+    let script = format!(
+        "import boto3\ns3 = boto3.client('s3', endpoint_url='{url}', region_name='us-east-1', aws_access_key_id='{id}', aws_secret_access_key='{secret}')\n{words}"
+    );
+    let out = Command::new(python()).args(["-c", &script]).output().expect("it starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("UTF-8")
+}
+
+/// The interpreter with the clients that tests use.
+pub fn python() -> PathBuf {
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/venv/bin/python");
+    let python = std::env::var_os("MUONIC_TEST_PYTHON").map_or_else(usual, PathBuf::from);
+    assert!(python.exists(), "{} is missing: run ./test, which sets it up", python.display());
+    python
+}

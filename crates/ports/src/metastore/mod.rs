@@ -6,6 +6,7 @@
 
 mod blobs;
 mod datasets;
+mod deferred;
 mod endpoints;
 mod former;
 mod jobs;
@@ -14,6 +15,7 @@ mod models;
 
 pub use blobs::Blobs;
 pub use datasets::Datasets;
+pub use deferred::{AsyncRecord, Deferred, Tried};
 pub use endpoints::{Endpoints, NewRevisionRecord, ReplicaRecord};
 pub use former::{Former, FormerBucket, FormerObject};
 pub use jobs::{Admission, Claimed, Finish, JobFilter, Jobs, LiveJob, NewJobRecord, Next, PastRun};
@@ -35,7 +37,7 @@ pub struct Counts {
 }
 
 #[async_trait]
-pub trait Metastore: Keys + Blobs + Datasets + Jobs + Models + Endpoints + Former + Send + Sync {
+pub trait Metastore: Keys + Blobs + Datasets + Jobs + Models + Endpoints + Deferred + Former + Send + Sync {
     /// Numbers for `muonic status`.
     async fn counts(&self) -> Result<Counts>;
     /// Whether a write would succeed now; used by `/readyz`.

@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use muonic_types::endpoint::{Comparison, EndpointState};
 use muonic_types::key::Principal;
 use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
@@ -75,7 +77,48 @@ impl Route {
 
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
+    /// False before the reconciler has looked for the first time: then that an
+    /// endpoint is missing says nothing.
+    pub known: bool,
     pub routes: HashMap<Name, Route>,
+}
+
+/// A request to an endpoint that the cloud makes itself, for somebody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// Below the endpoint's own path.
+    pub path: String,
+    pub content_type: String,
+    pub accept: Option<String>,
+    pub body: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub body: Bytes,
+}
+
+/// The gateway, for those inside.
+#[async_trait]
+pub trait Invoker: Send + Sync {
+    /// `TooLarge` where the answer has more than `answer_bytes_max`; else the
+    /// errors that a caller from outside would get.
+    async fn invoke(
+        &self,
+        caller: &Principal,
+        endpoint: &Name,
+        invocation: Invocation,
+        answer_bytes_max: usize,
+    ) -> Result<Answer, (ErrorCode, String)>;
+}
+
+/// Tells people's own programs that something has happened.
+#[async_trait]
+pub trait Callbacks: Send + Sync {
+    /// POSTs a JSON document; the error is a sentence: why it was not taken.
+    async fn post(&self, url: &str, document: String) -> Result<(), String>;
 }
 
 /// Who is calling? Decided in memory, without I/O.

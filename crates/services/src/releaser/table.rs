@@ -33,7 +33,7 @@ pub(super) fn table(
         });
         Arm { revision: number, backends: backends.collect(), tally: stepwise.tally(endpoint, number) }
     };
-    let mut table = RouteTable::default();
+    let mut table = RouteTable { known: true, ..RouteTable::default() };
     for endpoint in endpoints.iter().filter(|e| e.state != EndpointState::Deleting) {
         let Some(number) = endpoint.active.or(endpoint.target) else { continue };
         let mut active = arm(&endpoint.name, number, stepwise);

@@ -11,9 +11,11 @@
 //! serves until every replica of the target is ready; then traffic moves as the
 //! release says ([`Release`]), and the old replicas drain.
 
+mod deferred;
 mod release;
 mod scale;
 
+pub use deferred::{ASYNC_BODY_BYTES_MAX, AsyncRequest, AsyncRequestList, AsyncState, NewAsyncRequest, ObjectAt};
 pub use release::{
     Answers, Canary, Comparison, METRIC_NAME_MAX, Mean, MetricRule, NewMetric, Progress, Release, Shadow, Split,
 };

@@ -7,6 +7,7 @@
 mod attempts;
 mod blobs;
 mod datasets;
+mod deferred;
 mod endpoints;
 mod jobs;
 mod keys;
@@ -26,6 +27,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Metastore>) {
     attempts::run(&make().await).await;
     models::run(&make().await).await;
     endpoints::run(&make().await).await;
+    deferred::run(&make().await).await;
     closing(&make().await).await;
 }
 
