@@ -34,6 +34,11 @@ impl Confined {
         self.group.oom_kills()
     }
 
+    /// What this process may use, with all that it starts.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
     /// What is said of one that it ended.
     pub fn was_out_of_memory(&self) -> String {
         was_out_of_memory(self.memory)

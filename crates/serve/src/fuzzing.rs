@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 pub use crate::doors::sagemaker::fuzzing::invocation;
 use crate::oip::{request, response};
+use crate::runtime::frames::Frame;
 use crate::runtime::handler;
-use crate::runtime::worker::Frame;
 use crate::tensor::{Data, DataType, Port, Tensor};
 
 fn bytes_of(tensors: &[Tensor]) -> usize {
@@ -50,8 +50,10 @@ pub fn request(data: &[u8]) {
 pub fn answer(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk() else { return };
     let (json, binary) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes(*length))));
-    let frame = Frame { json: json.to_vec(), binary: binary.to_vec() };
-    if let Ok(tensors) = handler::decode(frame) {
-        assert!(bytes_of(&tensors) <= binary.len());
+    for is_aligned in [false, true] {
+        let frame = Frame { json: json.to_vec(), binary: binary.to_vec(), is_aligned };
+        if let Ok(tensors) = handler::decode(frame) {
+            assert!(bytes_of(&tensors) <= binary.len());
+        }
     }
 }

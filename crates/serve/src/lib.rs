@@ -48,8 +48,9 @@ use crate::confined::Confined;
 use crate::edge::follow::Following;
 use crate::embed::Embedder;
 use crate::runtime::Runtime;
-use crate::runtime::handler::{Handler, Settings};
+use crate::runtime::handler::Handler;
 use crate::runtime::onnx::Onnx;
+use crate::runtime::pool::Settings;
 use crate::runtime::rten::Rten;
 
 pub use doors::router;
@@ -108,6 +109,9 @@ pub struct Args {
     /// The key for the server that is followed.
     #[arg(skip)]
     pub token: Option<String>,
+    /// Processes that run a Python model, each one request at a time [default: Handler.workers, else 1]
+    #[arg(long)]
+    pub workers: Option<usize>,
     /// Serve as a replica that an engine launched: its unit's folder
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "path")]
     pub unit: Option<PathBuf>,
@@ -156,6 +160,8 @@ pub struct LoadOptions {
     pub threads: usize,
     pub onnxruntime: Option<String>,
     pub python: Option<String>,
+    /// Workers of a Python model, instead of what its class says.
+    pub workers: Option<usize>,
     /// Built Python environments are kept here.
     pub cache: PathBuf,
     /// Bytes of a Python worker's prints that are kept.
@@ -192,9 +198,14 @@ fn load_within(
         model::Kind::Handler(folder) => {
             let folder = std::path::absolute(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
             let python = environment::python_for(&folder, &options.cache, options.python.as_deref())?;
-            let (log_bytes_max, confined) = (options.log_bytes_max, confine()?);
-            let runtime: Arc<dyn Runtime> =
-                Arc::new(Handler::load(Settings { python, model: folder, log_bytes_max, confined })?);
+            let runtime: Arc<dyn Runtime> = Arc::new(Handler::load(Settings {
+                python,
+                program: folder.join("handler.py"),
+                model: folder,
+                log_bytes_max: options.log_bytes_max,
+                workers: options.workers,
+                confined: confine()?,
+            })?);
             Ok(runtime.into())
         }
         model::Kind::Program(folder) => anyhow::bail!("{} is served by a program of its own", folder.display()),

@@ -148,6 +148,7 @@ fn options(launch: &Launch, spec: &ReplicaSpec) -> LoadOptions {
         threads: usize::try_from(spec.resources.cpu.milli / 1000).unwrap_or(1).max(1),
         onnxruntime: setting("onnxruntime"),
         python: setting("python"),
+        workers: None,
         cache: launch.cache.clone(),
         log_bytes_max: LOG_BYTES_MAX,
     }

@@ -67,6 +67,7 @@ pub fn options(args: &Args) -> LoadOptions {
         threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         onnxruntime: args.onnxruntime.clone(),
         python: args.python.clone(),
+        workers: args.workers,
         cache: cache(),
         log_bytes_max: LOG_BYTES_MAX,
     }

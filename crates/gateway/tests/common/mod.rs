@@ -147,6 +147,7 @@ impl RealReplica {
             threads: 1,
             onnxruntime: Some(library().to_string_lossy().into_owned()),
             python: None,
+            workers: None,
             cache: folder.join("cache"),
             log_bytes_max: 0,
         };

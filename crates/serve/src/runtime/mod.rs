@@ -1,15 +1,21 @@
 //! What can run a model: one trait, three runtimes. [`onnx`] runs ONNX files
 //! in this process, and so does [`rten`] where onnxruntime is not installed;
-//! [`handler`] runs a Python class in a worker process.
+//! [`handler`] runs a Python class in worker processes.
 //!
 //! A runtime is called from blocking threads, at most [`Runtime::slots`] at
 //! once, with inputs already checked against [`Runtime::inputs`].
 
 mod declared;
+mod fork_server;
+pub(crate) mod frames;
 pub mod handler;
 pub mod onnx;
+pub mod pool;
+mod prints;
+mod program;
 pub mod rten;
-pub(crate) mod worker;
+mod wear;
+mod worker;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -41,6 +41,7 @@ pub fn options(cache: &Path) -> LoadOptions {
         threads: 1,
         onnxruntime: Some(library().to_string_lossy().into_owned()),
         python: Some(python()),
+        workers: None,
         cache: cache.to_owned(),
         log_bytes_max: 1 << 20,
     }

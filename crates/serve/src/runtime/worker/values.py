@@ -1,29 +1,11 @@
-"""The worker of a model that is a Python class.
-
-Started as `python -u worker.py MODEL_FOLDER`. Imports handler.py from the
-folder, makes one `Handler(path)` and calls its `predict` once per request.
-
-Frames go over the process's first stdin and stdout, in both directions: two
-little-endian 32-bit lengths, then that much JSON, then that much binary data
-with the tensors' elements one after the other. The user's own prints go to
-stderr, which is the log.
+"""Tensors as they travel and as the class has them: the first part of the
+worker's program, which `program.rs` puts together.
 """
 
-import importlib.util
 import json
 import os
 import struct
 import sys
-import traceback
-
-# The user's code must not reach the frames: its stdin is empty, its stdout
-# is the log.
-_in = os.fdopen(os.dup(0), "rb", 1 << 16)
-_out = os.fdopen(os.dup(1), "wb", 1 << 16)
-_null = os.open(os.devnull, os.O_RDONLY)
-os.dup2(_null, 0)
-os.close(_null)
-os.dup2(2, 1)
 
 _CODES = {
     "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
@@ -43,37 +25,6 @@ class Refused(Exception):
     """What the handler gave cannot be sent."""
 
 
-def _read(n):
-    data = bytearray(n)
-    at, rest = 0, memoryview(data)
-    while at < n:
-        got = _in.readinto(rest[at:])
-        if not got:
-            # The replica is gone.
-            os._exit(0)
-        at += got
-    return data
-
-
-def _receive():
-    """Each tensor in a buffer of its own, which becomes the array's memory."""
-    json_length, _ = struct.unpack("<II", _read(8))
-    tensors = json.loads(_read(json_length))["inputs"]
-    return [(tensor, _read(tensor["bytes"])) for tensor in tensors]
-
-
-def _send(head, parts=()):
-    text = json.dumps(head).encode()
-    size = sum(len(part) for part in parts)
-    if size >= 1 << 32:
-        text, parts, size = json.dumps({"fault": "the answer is larger than 4 GiB"}).encode(), (), 0
-    _out.write(struct.pack("<II", len(text), size))
-    _out.write(text)
-    for part in parts:
-        _out.write(part)
-    _out.flush()
-
-
 def _nest(flat, shape):
     """A flat list as lists nested by shape; a scalar for an empty shape."""
     if not shape:
@@ -87,11 +38,11 @@ def _texts(data):
     at, out = 0, []
     while at < len(data):
         (n,) = struct.unpack_from("<I", data, at)
-        item = data[at + 4:at + 4 + n]
+        item = bytes(data[at + 4:at + 4 + n])
         try:
             out.append(item.decode())
         except UnicodeDecodeError:
-            out.append(bytes(item))
+            out.append(item)
         at += 4 + n
     return out
 
@@ -156,14 +107,19 @@ def _encode_one(name, value, numpy):
             raise Refused("output '%s' is a %s; give a list, a number, a string or an array" % (name, type(value).__name__))
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
         array = numpy.asarray(value)
-        key = "%s%d" % (array.dtype.kind, array.dtype.itemsize)
+        datatype = _NAMES.get(array.dtype.str[1:])
+        if datatype is not None:
+            if array.dtype.byteorder == ">":
+                array = array.astype(_DTYPES[datatype])
+            # A large one is written from where it is.
+            if array.nbytes < 4096:
+                return datatype, list(array.shape), array.tobytes()
+            whole = numpy.ascontiguousarray(array)
+            return datatype, list(array.shape), whole.reshape(-1).view(numpy.uint8).data
         if array.dtype.kind in "OUS":
             value = array.tolist()
             if isinstance(value, list) and not value:
                 return "BYTES", list(array.shape), b""
-        elif key in _NAMES:
-            datatype = _NAMES[key]
-            return datatype, list(array.shape), numpy.ascontiguousarray(array, dtype=_DTYPES[datatype]).tobytes()
         else:
             raise Refused("output '%s' has the dtype %s, which is not implemented" % (name, array.dtype))
     shape, flat = _flatten(value, name)
@@ -197,67 +153,3 @@ def _encode(outputs, numpy):
         head.append({"name": name, "datatype": datatype, "shape": shape, "bytes": len(data)})
         parts.append(data)
     return {"outputs": head}, parts
-
-
-def _sentence(error):
-    text = " ".join(str(error).split())[:1000]
-    return "%s: %s" % (type(error).__name__, text) if text else type(error).__name__
-
-
-def _ports(handler, name):
-    """What the class says of its inputs or outputs, or None."""
-    ports = getattr(handler, name, None)
-    if ports is None or callable(ports):
-        return None
-    return [{"name": str(p["name"]), "datatype": str(p["datatype"]), "shape": [int(d) for d in p["shape"]]} for p in ports]
-
-
-def _load(folder):
-    # The first entry is this program's own folder, /proc/self/fd.
-    sys.path[0] = folder
-    os.chdir(folder)
-    spec = importlib.util.spec_from_file_location("handler", os.path.join(folder, "handler.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["handler"] = module
-    spec.loader.exec_module(module)
-    made = getattr(module, "Handler", None)
-    if not isinstance(made, type):
-        raise Refused("handler.py has no class Handler")
-    if not callable(getattr(made, "predict", None)):
-        raise Refused("the class Handler has no method predict(self, inputs)")
-    return made(folder)
-
-
-def main():
-    try:
-        handler = _load(os.path.abspath(sys.argv[1]))
-        ready = {"ready": True, "inputs": _ports(handler, "inputs"), "outputs": _ports(handler, "outputs")}
-    except BaseException as error:  # noqa: B902 - whatever it is, the replica must hear of it
-        traceback.print_exc()
-        _send({"failed": str(error) if isinstance(error, Refused) else _sentence(error)})
-        return 1
-    try:
-        import numpy
-    except ImportError:
-        numpy = None
-    ready["numpy"] = numpy is not None
-    _send(ready)
-    while True:
-        tensors = _receive()
-        try:
-            answer = _encode(handler.predict(_decode(tensors, numpy)), numpy)
-        except Refused as error:
-            answer = ({"fault": str(error)},)
-        except ValueError as error:
-            traceback.print_exc()
-            answer = ({"refused": _sentence(error)},)
-        except Exception as error:
-            traceback.print_exc()
-            answer = ({"fault": _sentence(error)},)
-        _send(*answer)
-        # Nothing of a request is kept until the next.
-        answer = None
-
-
-if __name__ == "__main__":
-    sys.exit(main())
