@@ -169,10 +169,11 @@ fn install(
                 "uv.lock can be installed only by uv, which is not in PATH; install uv, or keep the locked versions in pylock.toml or requirements.txt".into(),
             ));
         }
-        (Kind::Project { dependencies }, _) => {
+        (Kind::Project { dependencies } | Kind::Conda { dependencies }, _) => {
             // An argument that begins with a dash would be taken for an option.
             if let Some(odd) = dependencies.iter().find(|d| d.trim_start().starts_with('-')) {
-                return Err(Error::Requirements(format!("pyproject.toml names the dependency '{odd}', which is none")));
+                let by = if matches!(source.kind, Kind::Conda { .. }) { "conda.yaml" } else { "pyproject.toml" };
+                return Err(Error::Requirements(format!("{by} names the dependency '{odd}', which is none")));
             }
             command.args(dependencies);
         }

@@ -17,6 +17,7 @@
 //! `venv` and `pip`.
 
 mod build;
+mod conda;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -42,7 +43,7 @@ const FORMAT: &str = "muonic-python 2";
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// Folder with `requirements.txt`, or `pyproject.toml` and perhaps a
-    /// lock, or neither.
+    /// lock, or `conda.yaml` beside MLflow's `MLmodel`, or none of these.
     pub folder: &'a Path,
     /// Where environments are kept.
     pub cache: &'a Path,

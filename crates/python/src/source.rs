@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::conda::pip_packages;
 use crate::requirements::{Reference, local_package, references};
 use crate::{Error, local};
 
@@ -19,6 +20,8 @@ pub(crate) enum Kind {
     UvLock,
     /// `pyproject.toml` alone: the dependencies it names.
     Project { dependencies: Vec<String> },
+    /// `conda.yaml` of a model that MLflow has saved: what it asks of pip.
+    Conda { dependencies: Vec<String> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,11 @@ pub(crate) fn kind(folder: &Path) -> Result<Option<Kind>, Error> {
     if has("pylock.toml")? {
         return Ok(Some(Kind::PyLock));
     }
-    let Some(project) = read(&folder.join("pyproject.toml"))? else { return Ok(None) };
+    let Some(project) = read(&folder.join("pyproject.toml"))? else {
+        // As old versions of MLflow left it, without requirements.txt.
+        let text = if has("MLmodel")? { read(&folder.join("conda.yaml"))? } else { None };
+        return text.map(|text| Ok(Kind::Conda { dependencies: pip_packages(&text)? })).transpose();
+    };
     let dependencies = dependencies(&project)?;
     if has("uv.lock")? {
         return Ok(Some(Kind::UvLock));
@@ -73,17 +80,27 @@ pub(crate) fn find(folder: &Path) -> Result<Option<Source>, Error> {
             local::add_locked(folder, &lock, "uv.lock", &mut parts)?;
             parts.extend([b"uv-lock".to_vec(), lock, text("pyproject.toml")?]);
         }
-        Kind::Project { dependencies } => {
-            parts.push(b"project".to_vec());
-            for dependency in dependencies {
-                parts.push(dependency.as_bytes().to_vec());
-                if let Some(place) = local_package(dependency) {
-                    local::add_package(folder, place, "pyproject.toml", &mut parts)?;
-                }
-            }
-        }
+        Kind::Project { dependencies } => add_named(folder, "project", dependencies, "pyproject.toml", &mut parts)?,
+        Kind::Conda { dependencies } => add_named(folder, "conda", dependencies, "conda.yaml", &mut parts)?,
     }
     Ok(Some(Source { kind, parts }))
+}
+
+fn add_named(
+    folder: &Path,
+    kind: &str,
+    dependencies: &[String],
+    by: &str,
+    parts: &mut Vec<Vec<u8>>,
+) -> Result<(), Error> {
+    parts.push(kind.as_bytes().to_vec());
+    for dependency in dependencies {
+        parts.push(dependency.as_bytes().to_vec());
+        if let Some(place) = local_package(dependency) {
+            local::add_package(folder, place, by, parts)?;
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
@@ -181,6 +198,9 @@ mod tests {
             of(&[("pyproject.toml", project)]).unwrap().kind,
             Kind::Project { dependencies: vec!["numpy>=1".into()] }
         );
+        let conda = [("conda.yaml", "dependencies:\n- pip:\n  - a"), ("MLmodel", "")];
+        assert_eq!(of(&conda).unwrap().kind, Kind::Conda { dependencies: vec!["a".into()] });
+        assert_eq!(of(&conda[..1]), None);
         assert_eq!(of(&[("pyproject.toml", project), ("uv.lock", "version = 1")]).unwrap().kind, Kind::UvLock);
         assert_eq!(
             of(&[("pyproject.toml", project), ("pylock.toml", "lock-version = '1.0'")]).unwrap().kind,
