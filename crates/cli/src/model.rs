@@ -40,8 +40,9 @@ pub struct ShowArgs {
 
 /// Upload a folder or a file as the next version of a model
 ///
-/// A model folder holds one .onnx file, a handler.py with a class Handler, or a
-/// serve.toml that names a program; empty folders are not kept.
+/// A model folder holds one .onnx file, a handler.py with a class Handler, a
+/// serve.toml that names a program, or what MLflow has saved; empty folders are
+/// not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   muonic model register digits ./model.onnx")]
@@ -284,7 +285,7 @@ mod tests {
         put("weights.bin");
         put("x.onnx/model.onnx");
         for path in [dir.path(), &dir.path().join("weights.bin")] {
-            assert!(not_served(path).unwrap().ends_with("serve.toml at its top, where it has weights.bin"), "{path:?}");
+            assert!(not_served(path).unwrap().ends_with("MLmodel at its top, where it has weights.bin"), "{path:?}");
         }
         assert_eq!(not_served(&dir.path().join("x.onnx/model.onnx")), None);
         put("handler.py");

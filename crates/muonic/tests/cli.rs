@@ -123,7 +123,7 @@ fn models_are_named_served_asked_and_taken_back() {
 
     write(&folder.path().join("other"), &[("weights.bin", b"w")]);
     let other = server.cli(&["model", "register", "other", text(&folder.path().join("other"))]);
-    let neither = "the model has no .onnx file, handler.py or serve.toml at its top, where it has weights.bin";
+    let neither = "the model has no .onnx file, handler.py, serve.toml or MLmodel at its top, where it has weights.bin";
     assert!(stderr(&other).contains(&format!("note: other@1 cannot be deployed: {neither}\n")), "{other:?}");
     fails(&server, &["deploy", "other"], 2, &format!("error: other@1 cannot be served: {neither}\n"));
     fails(&server, &["endpoint", "show", "other"], 3, "other");

@@ -51,6 +51,7 @@ use crate::runtime::Runtime;
 use crate::runtime::handler::Handler;
 use crate::runtime::onnx::Onnx;
 use crate::runtime::pool::Settings;
+use crate::runtime::program::Program;
 use crate::runtime::rten::Rten;
 
 pub use doors::router;
@@ -73,7 +74,7 @@ pub struct NotAModel(String);
   muonic serve digits-3.muonic
   muonic serve --follow http://cloud:7070 digits@live")]
 pub struct Args {
-    /// An .onnx file, a folder with one, handler.py or serve.toml, or a bundle
+    /// An .onnx file, a folder with one, handler.py, serve.toml or MLflow's MLmodel, or a bundle
     #[arg(required_unless_present = "unit")]
     pub path: Option<PathBuf>,
     /// Address to listen on
@@ -91,7 +92,7 @@ pub struct Args {
     /// onnxruntime's library, or none for the built-in runtime [default: $MUONIC_ONNXRUNTIME, else beside this program]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<String>,
-    /// Python that runs handler.py or builds its environment [default: python3]
+    /// Python that runs a Python model or builds its environment [default: python3]
     #[arg(long, value_name = "FILE")]
     pub python: Option<String>,
     /// Serve MODEL@ALIAS, given in the place of the path, of the server at this
@@ -128,7 +129,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (None, Some(path)) if args.follow.is_some() => edge::follow::run(following(path, &args)?),
         (None, Some(path)) => standalone::run(path, &args),
         (None, None) => {
-            anyhow::bail!("name a model: an .onnx file, a folder with one, handler.py or serve.toml, or a bundle")
+            anyhow::bail!(
+                "name a model: an .onnx file, a folder with one, handler.py, serve.toml or MLmodel, or a bundle"
+            )
         }
     }
 }
@@ -196,20 +199,29 @@ fn load_within(
             Ok(Model { runtime, embedder })
         }
         model::Kind::Handler(folder) => {
-            let folder = std::path::absolute(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
-            let python = environment::python_for(&folder, &options.cache, options.python.as_deref())?;
-            let runtime: Arc<dyn Runtime> = Arc::new(Handler::load(Settings {
-                python,
-                program: folder.join("handler.py"),
-                model: folder,
-                log_bytes_max: options.log_bytes_max,
-                workers: options.workers,
-                confined: confine()?,
-            })?);
-            Ok(runtime.into())
+            let program = Program::of(std::path::absolute(folder.join("handler.py"))?);
+            python(&folder, program, options, confine)
+        }
+        model::Kind::Mlflow(folder) => {
+            let program = Program::mlflow().context("cannot hold a program in memory")?;
+            python(&folder, program, options, confine)
         }
         model::Kind::Program(folder) => anyhow::bail!("{} is served by a program of its own", folder.display()),
     }
+}
+
+fn python(
+    folder: &Path,
+    program: Program,
+    options: &LoadOptions,
+    confine: impl FnOnce() -> anyhow::Result<Option<Arc<Confined>>>,
+) -> anyhow::Result<Model> {
+    let model = std::path::absolute(folder).with_context(|| format!("cannot find {}", folder.display()))?;
+    let python = environment::python_for(&model, &options.cache, options.python.as_deref())?;
+    let (log_bytes_max, workers, confined) = (options.log_bytes_max, options.workers, confine()?);
+    let settings = Settings { python, model, program, log_bytes_max, workers, confined };
+    let runtime: Arc<dyn Runtime> = Arc::new(Handler::load(settings)?);
+    Ok(runtime.into())
 }
 
 /// Bytes of a worker's prints that are kept.

@@ -14,6 +14,8 @@ pub enum Kind {
     Handler(PathBuf),
     /// The folder with `serve.toml`.
     Program(PathBuf),
+    /// The folder with `MLmodel`.
+    Mlflow(PathBuf),
 }
 
 /// `path` is an `.onnx` file or a folder.
@@ -27,7 +29,7 @@ pub fn find(path: &Path) -> anyhow::Result<Kind> {
             return Ok(Kind::Onnx(path.to_owned()));
         }
         bail!(
-            "{} is not a model: give an .onnx file, a folder with one, handler.py or serve.toml, or a bundle",
+            "{} is not a model: give an .onnx file, a folder with one, handler.py, serve.toml or MLmodel, or a bundle",
             path.display()
         );
     }
@@ -42,6 +44,7 @@ pub fn find(path: &Path) -> anyhow::Result<Kind> {
     Ok(match Serves::of(&names)? {
         Serves::Program => Kind::Program(path.to_owned()),
         Serves::Handler => Kind::Handler(path.to_owned()),
+        Serves::Mlflow => Kind::Mlflow(path.to_owned()),
         Serves::Onnx(name) => Kind::Onnx(path.join(name)),
     })
 }
@@ -56,12 +59,15 @@ mod tests {
         let put = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
         assert_eq!(
             find(dir.path()).unwrap_err().to_string(),
-            "the model has no .onnx file, handler.py or serve.toml at its top, where it has no files"
+            "the model has no .onnx file, handler.py, serve.toml or MLmodel at its top, where it has no files"
         );
         put("notes.txt");
+        put("MLmodel");
+        assert_eq!(find(dir.path()).unwrap(), Kind::Mlflow(dir.path().to_owned()));
         put("a.onnx");
         assert_eq!(find(dir.path()).unwrap(), Kind::Onnx(dir.path().join("a.onnx")));
         put("b.onnx");
+        std::fs::remove_file(dir.path().join("MLmodel")).unwrap();
         assert_eq!(
             find(dir.path()).unwrap_err().to_string(),
             "the model has several .onnx files (a.onnx, b.onnx) and none is called model.onnx"

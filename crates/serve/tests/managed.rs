@@ -81,7 +81,7 @@ async fn says_why_it_cannot_serve() {
     for (files, error) in [
         (
             vec![("readme.txt", b"x".to_vec())],
-            "the model has no .onnx file, handler.py or serve.toml at its top, where it has readme.txt",
+            "the model has no .onnx file, handler.py, serve.toml or MLmodel at its top, where it has readme.txt",
         ),
         (vec![("model.onnx", b"x".to_vec())], "the ONNX model model.onnx cannot be loaded: "),
         (

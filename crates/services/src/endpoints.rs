@@ -24,7 +24,8 @@ const ENDPOINTS_MAX: usize = 1_000;
 /// Bytes of log kept of each replica.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
-const SERVABLE: &str = "register a version with one .onnx file, a handler.py or a serve.toml at its top";
+const SERVABLE: &str =
+    "register a version with one .onnx file, a handler.py, a serve.toml or MLflow's MLmodel at its top";
 
 pub struct Endpoints {
     pub(crate) meta: Arc<dyn Metastore>,

@@ -31,6 +31,8 @@ pub enum Serves<'a> {
     Handler,
     /// This `.onnx` file at the top.
     Onnx(&'a str),
+    /// What MLflow has saved, by its `MLmodel` at the top.
+    Mlflow,
 }
 
 /// Says by which program a model is served, and when that is well.
@@ -42,7 +44,7 @@ impl<'a> Serves<'a> {
     /// `files` are the names of the files at a model's top; folders do not
     /// count. `serve.toml` wins over `handler.py`, and that over ONNX files:
     /// each may well use what comes after it. Of several ONNX files
-    /// `model.onnx` wins.
+    /// `model.onnx` wins, and one that MLflow has saved is served as such.
     pub fn of(files: &[&'a str]) -> Result<Self, Invalid> {
         if files.contains(&SERVE_FILE) {
             return Ok(Self::Program);
@@ -54,8 +56,9 @@ impl<'a> Serves<'a> {
         match onnx.as_slice() {
             [one] => Ok(Self::Onnx(one)),
             many if many.contains(&"model.onnx") => Ok(Self::Onnx("model.onnx")),
+            _ if files.contains(&"MLmodel") => Ok(Self::Mlflow),
             [] => Err(Invalid::new(format!(
-                "the model has no .onnx file, handler.py or serve.toml at its top, where it has {}",
+                "the model has no .onnx file, handler.py, serve.toml or MLmodel at its top, where it has {}",
                 list(files)
             ))),
             many => Err(Invalid::new(format!(
@@ -172,6 +175,9 @@ mod tests {
         assert_eq!(of(&["b.onnx", "handler.py", "serve.toml"]), Ok("Program".into()));
         assert_eq!(of(&["a.ONNX", "notes"]), Ok("Onnx(\"a.ONNX\")".into()));
         assert_eq!(of(&["a.onnx", "model.onnx"]), Ok("Onnx(\"model.onnx\")".into()));
+        assert_eq!(of(&["MLmodel", "model.pkl"]), Ok("Mlflow".into()));
+        assert_eq!(of(&["MLmodel", "model.onnx"]), Ok("Onnx(\"model.onnx\")".into()));
+        assert_eq!(of(&["MLmodel", "handler.py"]), Ok("Handler".into()));
         assert_eq!(
             of(&["b.onnx", "a.onnx"]),
             Err("the model has several .onnx files (a.onnx, b.onnx) and none is called model.onnx".into())
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_lies_below_the_top_does_not_count() {
-        let neither = "the model has no .onnx file, handler.py or serve.toml at its top, where it has ";
+        let neither = "the model has no .onnx file, handler.py, serve.toml or MLmodel at its top, where it has ";
         assert_eq!(of(&[]), Err(format!("{neither}no files")));
         assert_eq!(of(&["src/handler.py", "src/m.onnx", ".onnx"]), Err(format!("{neither}.onnx")));
         let many: Vec<String> = (10..22).map(|n| format!("f{n}")).collect();

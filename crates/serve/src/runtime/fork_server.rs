@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use super::pool::Settings;
 use super::prints::LogBudget;
-use super::program::Script;
+use super::program::Program;
 
 /// For an answer of the server, beyond what it was told to wait.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub struct ForkServer {
 impl ForkServer {
     /// Starts one. The kernel kills it when the calling *thread* ends, so call
     /// this from one that lives as long as the workers shall.
-    pub fn start(settings: &Settings, script: &Script, budget: &Arc<LogBudget>) -> io::Result<Self> {
+    pub fn start(settings: &Settings, script: &Program, budget: &Arc<LogBudget>) -> io::Result<Self> {
         let Settings { python, model, program, .. } = settings;
         let mut path = python.bin.clone().into_os_string();
         if let Some(rest) = std::env::var_os("PATH") {
@@ -51,7 +51,7 @@ impl ForkServer {
         command
             .arg(script.path())
             .arg(model)
-            .arg(program)
+            .arg(program.path())
             .env("PATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::from(theirs))

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frames::{ALIGN, Frame};
 use super::pool::{Hello, Pool, Settings, WORKERS_MAX};
-use super::program::Script;
+use super::program::Program;
 use super::worker::{CallError, Worker};
 use super::{Runtime, Stop, VALUE_COST};
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ pub struct Handler {
     retry: bool,
     /// Tensors reach the class as arrays of numpy; else as lists.
     has_arrays: bool,
+    is_table: bool,
+    platform: &'static str,
     supervisor: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -43,6 +45,7 @@ struct Said {
     batches: bool,
     retry: bool,
     numpy: bool,
+    table: bool,
     shares: Shares,
 }
 
@@ -88,10 +91,10 @@ enum Answer {
 impl Handler {
     /// Starts the first worker and waits until its class is made.
     pub fn load(settings: Settings) -> anyhow::Result<Self> {
-        let script = Script::worker().context("cannot hold the worker's program in memory")?;
+        let script = Program::worker().context("cannot hold the worker's program in memory")?;
         let pool = Arc::new(Pool::new(&settings));
         let (first, started) = std::sync::mpsc::sync_channel::<Result<Said, String>>(1);
-        let asked = settings.workers;
+        let (asked, platform) = (settings.workers, settings.program.platform);
         let supervisor = {
             let pool = Arc::clone(&pool);
             std::thread::Builder::new()
@@ -118,12 +121,12 @@ impl Handler {
                 Shares::Imports => tracing::info!("each worker makes the model itself: once made it has threads or open files, which a fork would not have"),
                 Shares::Nothing => tracing::info!("each worker imports the model's program itself: it starts threads or opens files when it is imported, which a fork would not have"),
             }
-            Ok((inputs, outputs, workers, said.batches, said.retry, said.numpy))
+            Ok((inputs, outputs, workers, said.batches, said.retry, said.numpy, said.table))
         });
         match made {
-            Ok((inputs, outputs, workers, batches, retry, has_arrays)) => {
+            Ok((inputs, outputs, workers, batches, retry, has_arrays, is_table)) => {
                 let supervisor = std::sync::Mutex::new(Some(supervisor));
-                Ok(Self { pool, inputs, outputs, workers, batches, retry, has_arrays, supervisor })
+                Ok(Self { pool, inputs, outputs, workers, batches, retry, has_arrays, is_table, platform, supervisor })
             }
             Err(e) => {
                 pool.stop();
@@ -192,7 +195,7 @@ fn port(head: Head, what: &str) -> anyhow::Result<Port> {
 
 impl Runtime for Handler {
     fn platform(&self) -> &'static str {
-        "muonic_python"
+        self.platform
     }
 
     fn inputs(&self) -> Option<&[Port]> {
@@ -213,6 +216,10 @@ impl Runtime for Handler {
 
     fn batches(&self) -> bool {
         self.batches
+    }
+
+    fn is_table(&self) -> bool {
+        self.is_table
     }
 
     fn ready(&self) -> Result<(), String> {

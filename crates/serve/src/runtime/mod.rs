@@ -12,7 +12,7 @@ pub mod handler;
 pub mod onnx;
 pub mod pool;
 mod prints;
-mod program;
+pub mod program;
 pub mod rten;
 mod wear;
 mod worker;
@@ -45,6 +45,11 @@ pub trait Runtime: Send + Sync {
     /// Whether the first dimension of all inputs and outputs may have any size,
     /// so that it may count rows which could go together.
     fn batches(&self) -> bool {
+        false
+    }
+
+    /// Whether inputs and outputs are columns of a table.
+    fn is_table(&self) -> bool {
         false
     }
 

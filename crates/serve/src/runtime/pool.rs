@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::fork_server::ForkServer;
 use super::prints::LogBudget;
-use super::program::Script;
+use super::program::Program;
 use super::wear::resident;
 use super::worker::{CallError, Worker};
 use crate::confined::Confined;
@@ -40,7 +40,7 @@ pub struct Settings {
     pub python: Python,
     pub model: PathBuf,
     /// The file with the class.
-    pub program: PathBuf,
+    pub program: Program,
     /// Bytes of the workers' prints that are kept.
     pub log_bytes_max: u64,
     /// Workers, instead of what the class says.
@@ -207,7 +207,7 @@ impl Pool {
     pub fn supervise<H: DeserializeOwned + Hello>(
         &self,
         settings: &Settings,
-        script: &Script,
+        script: &Program,
         first: SyncSender<Result<H, String>>,
     ) {
         let budget = LogBudget::new(settings.log_bytes_max);
@@ -320,7 +320,7 @@ struct First<H> {
 /// Makes workers.
 struct Forge<'s> {
     settings: &'s Settings,
-    script: &'s Script,
+    script: &'s Program,
     budget: Arc<LogBudget>,
     server: Option<Arc<ForkServer>>,
     number: u64,
@@ -337,7 +337,7 @@ impl Forge<'_> {
             let server = self.server.insert(Arc::new(server.with_context(|| format!("cannot run {python}"))?));
             let server = Arc::clone(server);
             let worker = self.fork(&server)?;
-            let (worker, words) = greeted(pool, worker)?;
+            let (worker, words) = self.greeted(pool, worker)?;
             server.listens.store(true, std::sync::atomic::Ordering::SeqCst);
             ready.push(worker);
             said = Some(words);
@@ -346,7 +346,7 @@ impl Forge<'_> {
         let forked: Vec<Worker> =
             (ready.len()..count).map(|_| self.fork(&server)).collect::<anyhow::Result<Vec<_>>>()?;
         for worker in forked {
-            ready.push(greeted::<H>(pool, worker)?.0);
+            ready.push(self.greeted::<H>(pool, worker)?.0);
         }
         Ok((ready, said))
     }
@@ -355,28 +355,29 @@ impl Forge<'_> {
         self.number += 1;
         Worker::fork(self.number, server, self.settings.confined.as_ref()).context("cannot fork a worker")
     }
-}
 
-/// Waits until its class is made.
-fn greeted<H: DeserializeOwned>(pool: &Pool, mut worker: Worker) -> anyhow::Result<(Worker, H)> {
-    let limit = Instant::now() + START_LIMIT;
-    let frame = loop {
-        // In short steps, so that the end of all is noticed.
-        match worker.greet((Instant::now() + LOOK_EVERY).min(limit)) {
-            Ok(frame) => break frame,
-            Err(CallError::TimedOut) if Instant::now() < limit && !pool.is_stopping() => {}
-            Err(CallError::TimedOut) => bail!("the handler was not ready within {} s", START_LIMIT.as_secs()),
-            Err(CallError::Died(how) | CallError::Gone(how)) => {
-                bail!("the worker {how} while it loaded handler.py; its log says more")
+    /// Waits until its class is made.
+    fn greeted<H: DeserializeOwned>(&self, pool: &Pool, mut worker: Worker) -> anyhow::Result<(Worker, H)> {
+        let name = self.settings.program.name;
+        let limit = Instant::now() + START_LIMIT;
+        let frame = loop {
+            // In short steps, so that the end of all is noticed.
+            match worker.greet((Instant::now() + LOOK_EVERY).min(limit)) {
+                Ok(frame) => break frame,
+                Err(CallError::TimedOut) if Instant::now() < limit && !pool.is_stopping() => {}
+                Err(CallError::TimedOut) => bail!("{name} was not ready within {} s", START_LIMIT.as_secs()),
+                Err(CallError::Died(how) | CallError::Gone(how)) => {
+                    bail!("the worker {how} while it loaded {name}; its log says more")
+                }
+                Err(CallError::Garbled(what)) => bail!("the worker sent {what}"),
             }
-            Err(CallError::Garbled(what)) => bail!("the worker sent {what}"),
+        };
+        let unclear = "the worker's first words cannot be understood";
+        let First { failed, pid, said } = serde_json::from_slice::<First<H>>(&frame.json).context(unclear)?;
+        if let Some(why) = failed {
+            bail!("{name} cannot be loaded: {why}");
         }
-    };
-    let unclear = "the worker's first words cannot be understood";
-    let First { failed, pid, said } = serde_json::from_slice::<First<H>>(&frame.json).context(unclear)?;
-    if let Some(why) = failed {
-        bail!("handler.py cannot be loaded: {why}");
+        worker.pid = pid;
+        Ok((worker, said.context(unclear)?))
     }
-    worker.pid = pid;
-    Ok((worker, said.context(unclear)?))
 }

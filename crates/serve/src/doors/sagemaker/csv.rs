@@ -46,7 +46,8 @@ pub(super) fn read(
     tensor(port, datatype, shape, data)
 }
 
-fn number(cell: &str, datatype: DataType, bytes: &mut Vec<u8>) -> Result<(), String> {
+/// The error ends a sentence.
+pub(super) fn number(cell: &str, datatype: DataType, bytes: &mut Vec<u8>) -> Result<(), String> {
     let wrong = || format!("'{}' is no {}", super::super::clip(cell), datatype.name());
     macro_rules! put {
         ($t:ty) => {{

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{csv, json, npy};
+use super::{csv, json, npy, table};
 use crate::failure::Failure;
 use crate::tensor::{Data, DataType, Port, Tensor};
 
@@ -36,7 +36,11 @@ pub fn invocation(data: &[u8]) {
         }
         tensors.push(array);
     }
-    let found = json::read(&body, port.map(std::slice::from_ref), &|_| 1, &mut charge);
+    let column = [Port { shape: vec![-1], ..known.clone() }];
+    tensors.extend(table::from_csv(&body, &column, &|_| 1, &mut charge).into_iter().flatten());
+    tensors
+        .extend(json::read(&body, Some(&column), true, &|_| 1, &mut charge).into_iter().flat_map(|(found, _)| found));
+    let found = json::read(&body, port.map(std::slice::from_ref), false, &|_| 1, &mut charge);
     tensors.extend(found.into_iter().flat_map(|(tensors, _)| tensors));
     for tensor in &tensors {
         assert!(bytes_of(tensor) <= charged + body.len(), "{charged}");

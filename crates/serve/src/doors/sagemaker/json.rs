@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use muonic_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{only, shaped, tensor};
+use super::{only, shaped, table, tensor};
 use crate::failure::Failure;
 use crate::oip::{data, request, response};
 use crate::replica::Replica;
@@ -37,6 +38,8 @@ struct Body<'a> {
     dataframe_split: Option<Frame<'a>>,
     #[serde(default, borrow)]
     dataframe_records: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    params: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -47,15 +50,17 @@ struct Frame<'a> {
     data: &'a RawValue,
 }
 
-type Charge<'c> = &'c mut dyn FnMut(usize) -> Result<(), Failure>;
-type Cost<'c> = &'c dyn Fn(DataType) -> usize;
+pub(super) type Charge<'c> = &'c mut dyn FnMut(usize) -> Result<(), Failure>;
+pub(super) type Cost<'c> = &'c dyn Fn(DataType) -> usize;
 
 /// Deepest list that is read.
 const DEPTH_MAX: usize = 32;
 
+/// `table` where the model's inputs are columns.
 pub(super) fn read(
     body: &Bytes,
     ports: Option<&[Port]>,
+    is_table: bool,
     cost: Cost<'_>,
     charge: Charge<'_>,
 ) -> Result<(Vec<Tensor>, Style), Failure> {
@@ -64,18 +69,34 @@ pub(super) fn read(
     let text = std::str::from_utf8(body).map_err(|_| Failure::bad("the body is not UTF-8"))?;
     let begins = text.trim_start().chars().next();
     let invalid = |e: serde_json::Error| Failure::bad(format!("the body is not valid JSON: {e}"));
+    let columns = ports.filter(|_| is_table);
     if begins == Some('[') {
         let list: &RawValue = serde_json::from_str(text).map_err(invalid)?;
+        if let Some(columns) = columns {
+            return Ok((table::rows(list, None, columns, cost, charge)?, Style::Bare));
+        }
         return Ok((vec![list_tensor(list, only(ports)?, cost, charge)?], Style::Bare));
     }
     if begins != Some('{') {
         return Err(Failure::bad("the body is neither a JSON object nor a list"));
     }
     let sent: Body<'_> = serde_json::from_str(text).map_err(invalid)?;
+    if sent.params.is_some_and(|params| !matches!(params.get(), "null" | "{}")) {
+        return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: params"));
+    }
+    if let (Some(frame), Some(columns)) = (&sent.dataframe_split, columns) {
+        let names = frame.columns.iter().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+        let names: Vec<String> = names.collect();
+        let names = Some(&*names).filter(|names| !names.is_empty());
+        return Ok((table::rows(frame.data, names, columns, cost, charge)?, Style::Predictions));
+    }
     if let Some(frame) = &sent.dataframe_split {
         return Ok((vec![frame_tensor(frame, ports, cost, charge)?], Style::Predictions));
     }
     if let Some(rows) = sent.instances.or(sent.dataframe_records) {
+        if let Some(columns) = columns {
+            return Ok((table::rows(rows, None, columns, cost, charge)?, Style::Predictions));
+        }
         return Ok((rows_tensors(rows, ports, cost, charge)?, Style::Predictions));
     }
     let Some(inputs) = sent.inputs else {
@@ -89,6 +110,9 @@ pub(super) fn read(
     if is_protocol(inputs) {
         let request::Request { id, inputs, .. } = request::read(body, None, ports, None, cost, charge)?;
         return Ok((inputs, Style::Protocol { id }));
+    }
+    if let Some(columns) = columns {
+        return Ok((table::rows(inputs, None, columns, cost, charge)?, Style::Predictions));
     }
     Ok((vec![list_tensor(inputs, only(ports)?, cost, charge)?], Style::Outputs))
 }
@@ -235,6 +259,13 @@ pub(super) fn example(ports: &[Port]) -> String {
 
 pub(super) fn write(replica: &Replica, outputs: &[Tensor], style: Style) -> Result<Vec<u8>, Failure> {
     let mut json = Vec::new();
+    if style == Style::Predictions
+        && outputs.len() > 1
+        && replica.runtime.is_table()
+        && let Some(records) = table::records(outputs)?
+    {
+        return Ok([b"{\"predictions\":", &records[..], b"}"].concat());
+    }
     match (style, outputs) {
         (Style::Protocol { id }, _) => {
             let all = request::Wanted::All { binary: false };

@@ -9,6 +9,7 @@ mod csv;
 pub(crate) mod fuzzing;
 mod json;
 mod npy;
+mod table;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -153,8 +154,12 @@ impl Form for Invocation {
     ) -> Result<Asked<json::Style>, Failure> {
         let ports = replica.runtime.inputs();
         let cost = |datatype| replica.runtime.element_cost(datatype);
+        let is_table = replica.runtime.is_table();
         let (inputs, plan) = match self.sent {
-            Media::Json => json::read(body, ports, &cost, charge)?,
+            Media::Json => json::read(body, ports, is_table, &cost, charge)?,
+            Media::Csv if is_table => {
+                (table::from_csv(body, ports.unwrap_or(&[]), &cost, charge)?, json::Style::Predictions)
+            }
             Media::Csv => (vec![csv::read(body, only(ports)?, &cost, charge)?], json::Style::Predictions),
             Media::Npy => (vec![npy::read(body, only(ports)?, &cost, charge)?], json::Style::Predictions),
         };
@@ -168,7 +173,7 @@ impl Form for Invocation {
 
     fn bytes_max(&self, outputs: &[Tensor], _: &json::Style) -> usize {
         // Brackets and a name with each row, at most.
-        let more: usize = outputs.iter().map(|o| elements(o).saturating_mul(2 + o.shape.len() + o.name.len())).sum();
+        let more: usize = outputs.iter().map(|o| elements(o).saturating_mul(4 + o.shape.len() + o.name.len())).sum();
         crate::oip::response::bytes_max(outputs, &crate::oip::request::Wanted::All { binary: false })
             .saturating_add(more)
     }

@@ -98,6 +98,7 @@ def _work(fds, program, shares):
             "outputs": _ports(handler, "outputs"),
             "workers": _setting(handler, "workers", int, 1),
             "batches": _setting(handler, "batches", bool, False),
+            "table": _setting(handler, "table", bool, False),
             "retry": _setting(handler, "retry", bool, True),
             "numpy": program.numpy is not None,
         }
