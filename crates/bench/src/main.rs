@@ -1,17 +1,21 @@
-//! A load generator for S3 servers, for `bench/store.py`. Linked by nothing.
+//! A load generator for S3 servers, for `bench/store.py`, and for models behind
+//! HTTP and gRPC, for `bench/serving.py`. Linked by nothing.
 //!
 //! One run is one phase: it repeats one operation on keep-alive connections, one
 //! request at a time on each, and prints one JSON object. Signatures and digests
 //! are made before the clock starts, so that the generator takes little of the
-//! cores that the server needs too. It runs on one thread.
+//! cores that the server needs too. It runs on one thread; another sleeps until requests are due.
 
 mod body;
 mod connection;
 mod list;
 mod multipart;
 mod objects;
+mod pace;
+mod post;
 mod report;
 mod sign;
+mod wire;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,9 +36,15 @@ pub enum Error {
     Status { what: &'static str, status: u16, text: String },
     #[error("{0} answered without {1}")]
     Answer(&'static str, &'static str),
+    #[error("{0}: {1}")]
+    Body(std::path::PathBuf, std::io::Error),
+    #[error("'{0}' is no header: say NAME:VALUE")]
+    Header(String),
+    #[error("the answer is no HTTP/1.1 with a content-length: {0}")]
+    NotHttp(String),
 }
 
-/// Load on an S3 server; prints one JSON object.
+/// Load on a server; prints one JSON object.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
@@ -45,10 +55,10 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct TargetArgs {
-    /// The server, as http://HOST:PORT
-    #[arg(long)]
+    /// The S3 server, as http://HOST:PORT
+    #[arg(long, default_value = "")]
     endpoint: String,
-    #[arg(long)]
+    #[arg(long, default_value = "")]
     bucket: String,
     /// Without: requests are not signed
     #[arg(long, env = "BENCH_KEY_ID")]
@@ -73,6 +83,8 @@ enum Work {
     List(ListArgs),
     /// Upload one object in parts
     Multipart(MultipartArgs),
+    /// Post one body to one URL again and again; needs neither endpoint nor bucket
+    Post(post::Args),
 }
 
 #[derive(Debug, Args, Clone)]
@@ -147,17 +159,19 @@ pub struct MultipartArgs {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
-    let target = Target::new(cli.target.endpoint, cli.target.bucket, cli.target.key_id, cli.target.secret)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let TargetArgs { endpoint, bucket, key_id, secret } = cli.target;
+    let target = || Target::new(endpoint, bucket, key_id, secret);
     let report: Report = runtime.block_on(async {
         match cli.work {
-            Work::Bucket => objects::make_bucket(&target).await,
-            Work::Put(args) => objects::run(&target, http::Method::PUT, args).await,
-            Work::Get(args) => objects::run(&target, http::Method::GET, args).await,
-            Work::Head(args) => objects::run(&target, http::Method::HEAD, args).await,
-            Work::Delete(args) => objects::run(&target, http::Method::DELETE, args).await,
-            Work::List(args) => list::run(&target, &args).await,
-            Work::Multipart(args) => multipart::run(&target, &args).await,
+            Work::Bucket => objects::make_bucket(&target()?).await,
+            Work::Put(args) => objects::run(&target()?, http::Method::PUT, args).await,
+            Work::Get(args) => objects::run(&target()?, http::Method::GET, args).await,
+            Work::Head(args) => objects::run(&target()?, http::Method::HEAD, args).await,
+            Work::Delete(args) => objects::run(&target()?, http::Method::DELETE, args).await,
+            Work::List(args) => list::run(&target()?, &args).await,
+            Work::Multipart(args) => multipart::run(&target()?, &args).await,
+            Work::Post(args) => post::run(&args).await,
         }
     })?;
     println!("{}", serde_json::to_string(&report)?);

@@ -1,5 +1,6 @@
 //! What a run found, as it is printed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -25,6 +26,12 @@ pub struct Report {
     /// Milliseconds of the call that completes an upload, the median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_ms: Option<f64>,
+    /// How many answers had which status, by posts: HTTP's, or gRPC's, where 0 is success.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub statuses: BTreeMap<u16, u64>,
+    /// Refused answers that said when to try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 /// Collects one worker's operations.
@@ -34,6 +41,8 @@ pub struct Tally {
     bytes: u64,
     errors: u64,
     error: Option<String>,
+    statuses: BTreeMap<u16, u64>,
+    retry_after: u64,
     first: Option<Instant>,
     last: Option<Instant>,
 }
@@ -52,6 +61,12 @@ impl Tally {
         self.error.get_or_insert_with(|| error.to_string());
     }
 
+    /// An answer of whatever kind; whether it is a success or a failure is counted beside.
+    pub fn answered(&mut self, status: u16, retry_after: bool) {
+        *self.statuses.entry(status).or_default() += 1;
+        self.retry_after += u64::from(retry_after);
+    }
+
     pub fn failures(&self) -> u64 {
         self.errors
     }
@@ -61,6 +76,10 @@ impl Tally {
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.error = self.error.take().or(other.error);
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.retry_after += other.retry_after;
         self.first = self.first.into_iter().chain(other.first).min();
         self.last = self.last.into_iter().chain(other.last).max();
         self
@@ -81,6 +100,8 @@ impl Tally {
             p50_us: at(0.5),
             p99_us: at(0.99),
             error: self.error,
+            retry_after: (!self.statuses.is_empty()).then_some(self.retry_after),
+            statuses: self.statuses,
             ..Report::default()
         }
     }
