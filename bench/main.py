@@ -14,14 +14,15 @@ from pathlib import Path
 
 import gateway
 import jobs
+import serving
 import startup
 import store
 import upload
 from measure import Bench
 
 BENCHES = {"startup": startup.run, "jobs": jobs.run, "upload": upload.run, "gateway": gateway.run}
-# Named only: it needs other programs, and longer.
-MORE = {"store": store.run}
+# Named only: they need other programs, and longer.
+MORE = {"store": store.run, "serving": serving.run}
 
 
 def main() -> int:
@@ -31,10 +32,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, to see that it works")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     parser.add_argument("--folder", type=Path, help="where to put the data; choose the disk to be measured")
-    parser.add_argument("--phase-seconds", type=float, default=3.0, help="store: how long one phase lasts")
-    parser.add_argument("--peers", default="", help="store: the peers to run beside muonic, separated by commas")
+    parser.add_argument("--phase-seconds", type=float, default=3.0, help="store, serving: how long one phase lasts")
+    parser.add_argument("--peers", default="", help="store, serving: the peers to run beside muonic, separated by commas")
     parser.add_argument("--many-parts", type=int, default=200, help="store: parts of 5 MiB of the largest upload")
     parser.add_argument("--growth", type=int, default=100_000, help="store: objects that point reads and lists grow to")
+    parser.add_argument("--wakes", type=int, default=200, help="serving: first requests to sleeping endpoints, of each model")
     args = parser.parse_args()
     names = args.only.split(",")
     unknown = [name for name in names if name not in BENCHES | MORE]
@@ -46,7 +48,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="muonic-bench-", dir=args.folder))
     only = tuple(name for name in args.peers.split(",") if name)
-    bench = Bench(args.binary, folder, args.quick, args.phase_seconds, only, args.many_parts, args.growth)
+    bench = Bench(args.binary, folder, args.quick, args.phase_seconds, only, args.many_parts, args.growth, args.wakes)
     rows = []
     try:
         for name in names:

@@ -38,12 +38,13 @@ class Bench:
     binary: str
     folder: Path
     quick: bool
-    # Of bench/store.py alone: a phase's length, the peers (all where empty), the
-    # parts of the upload with many, the objects of the growth.
+    # Of bench/store.py and bench/serving.py: a phase's length, the peers (all where empty);
+    # the parts of the upload with many, the objects of the growth; the wakes of each model.
     phase_s: float = 3.0
     peers: tuple[str, ...] = ()
     many_parts: int = 200
     growth: int = 100_000
+    wakes: int = 200
 
     def rounds(self, full: int) -> int:
         return max(3, full // 4) if self.quick else full
