@@ -15,6 +15,8 @@ import tritonclient.http as triton
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("MUONIC_TEST_BINARY", str(ROOT / "target" / "debug" / "muonic"))
 MODELS = ROOT / "build" / "models"
+MODELS_LONG = ROOT / "build" / "models-long"
+LONG = "MUONIC_TEST_LONG" in os.environ
 # The library that MUONIC_ONNXRUNTIME names, and the built-in runtime. A debug
 # build of the latter is a hundred times slower: it gets short inputs only.
 RUNTIMES = {"onnxruntime": [], "rten": ["--onnxruntime", "none"]}
