@@ -37,8 +37,9 @@ fn next<K>(shared: &Shared<K>, lane: usize) -> Option<Vec<Waiting<K>>> {
     }
 }
 
-/// The first in the queue, and those that go with it.
-fn take<K>(state: &mut State<K>, now: Instant) -> Vec<Waiting<K>> {
+/// The first in the queue, and those that go with it: no more than make their
+/// time together. What makes it no more, even alone, is told so.
+pub(super) fn take<K>(state: &mut State<K>, now: Instant) -> Vec<Waiting<K>> {
     let mut batch: Vec<Waiting<K>> = Vec::new();
     let most = match state.trust {
         trust if trust.is_proven() => state.curve.rows(),
@@ -47,14 +48,21 @@ fn take<K>(state: &mut State<K>, now: Instant) -> Vec<Waiting<K>> {
         _ => 1,
     };
     let (mut rows, mut after) = (0, (0, 0));
+    let mut all_by: Option<Instant> = None;
     while let Some((&at, waiting)) = state.queue.range(after..).next() {
         after = (at.0, at.1 + 1);
-        let is_useless = waiting.request.turn_by < now || waiting.request.answer_by.is_some_and(|by| by < now);
+        let by = waiting.request.answer_by;
+        let makes_it = |rows: usize, by: Option<Instant>| {
+            by.is_none_or(|by| now + state.curve.run(rows).unwrap_or_default() <= by)
+        };
+        let is_useless = waiting.request.turn_by < now || !makes_it(waiting.rows.unwrap_or(1), by);
+        let both_by = all_by.into_iter().chain(by).min();
         let goes_along = match (batch.first(), waiting.rows) {
             (None, _) => true,
             (Some(first), Some(more)) => {
                 first.rows.is_some()
                     && rows + more <= most
+                    && makes_it(rows + more, both_by)
                     && join::alike(&first.request.inputs, &waiting.request.inputs)
             }
             (Some(_), None) => false,
@@ -69,8 +77,11 @@ fn take<K>(state: &mut State<K>, now: Instant) -> Vec<Waiting<K>> {
         }
         let Some(waiting) = state.remove(at) else { break };
         if is_useless {
+            let late = "the model was busy with other requests until this one was too late; try again later";
+            let _ = waiting.answer.send((Err(Failure::new(ErrorCode::TooManyRequests, late)), waiting.request.keep));
             continue;
         }
+        all_by = both_by;
         rows += waiting.rows.unwrap_or(1);
         batch.push(waiting);
         if rows >= most {

@@ -185,7 +185,7 @@ async fn what_nobody_waits_for_is_not_run() {
     assert_eq!(batcher.shared.lock().rows, 2, "who has gone delays nobody");
     let opener = std::thread::spawn(move || (0..2).for_each(|_| _ = gate.wait()));
     first.answer().await.unwrap().0.unwrap();
-    assert!(late.answer().await.is_none());
+    assert_eq!(late.answer().await.unwrap().0.unwrap_err().code, ErrorCode::TooManyRequests);
     stays.answer().await.unwrap().0.unwrap();
     opener.join().unwrap();
     assert_eq!(*model.runs.lock().unwrap(), [[0.0], [3.0]]);
@@ -259,4 +259,35 @@ proptest! {
         let other = tensor(&[value + value.abs() * off + off]);
         prop_assert_eq!(trust::same(std::slice::from_ref(&near), &[other]), off == 0.0);
     }
+}
+
+/// Requests that would make their time alone do not go into a batch that would not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_no_larger_than_its_requests_have_time_for() {
+    let model = model(DOUBLE, Duration::from_millis(1));
+    let batcher = batcher(&model);
+    let mut state = batcher.shared.lock();
+    for rows in [1, 2, 4, 8] {
+        state.curve.record(rows, Duration::from_millis(100 * rows as u64));
+    }
+    (0..100).for_each(|_| state.trust.holds());
+    let now = Instant::now();
+    let soon = |ms: u64| Some(now + Duration::from_millis(ms));
+    let mut waiting = Vec::new();
+    for answer_by in [soon(50), soon(150), soon(1000), None] {
+        let (began, _) = tokio::sync::oneshot::channel();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let request = Request { answer_by, ..request(&[1.0]) };
+        let next = state.next;
+        state.next += 1;
+        let interest = Arc::new(Interest::default());
+        state.queue.insert((0, next), Waiting { request, rows: Some(1), since: now, began, answer, interest });
+        waiting.push(answered);
+    }
+    let taken = lane::take(&mut state, now);
+    assert_eq!(taken.iter().map(|w| w.request.answer_by).collect::<Vec<_>>(), [soon(150)]);
+    let late = waiting.remove(0).try_recv().unwrap().0.unwrap_err();
+    assert_eq!(late.code, ErrorCode::TooManyRequests);
+    let rest = lane::take(&mut state, now);
+    assert_eq!(rest.iter().map(|w| w.request.answer_by).collect::<Vec<_>>(), [soon(1000), None]);
 }
