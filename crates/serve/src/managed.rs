@@ -4,18 +4,22 @@
 //! the unit as ended, and the server launches another replica; nothing in
 //! here has to be undone.
 
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use muonic_types::UnitId;
+use muonic_types::model::Serves;
 use muonic_types::task::ReplicaSpec;
 use muonic_unit::{Folder, Launch};
 use tokio::net::UnixListener;
 
 use crate::confined::Confined;
+use crate::edge::models::{Lease, Models};
 use crate::link::{Link, is_unwanted};
 use crate::listen::{Listener, serve};
 use crate::logs::Shipper;
@@ -81,7 +85,8 @@ async fn serve_unit(folder: &Folder, link: &Link) -> anyhow::Result<()> {
         prepared = prepared => prepared.context("loading the model panicked")??,
         () = terminated.wait() => return Ok(()),
     };
-    let Some((spec, served)) = prepared else { return Ok(()) };
+    // The model stays in the cache for as long as it is served.
+    let Some((spec, served, _lease)) = prepared else { return Ok(()) };
     let listener = listen(folder)?;
     tracing::info!("serving {}@{} as '{}'", spec.model, spec.version, spec.endpoint);
     let ready = {
@@ -119,7 +124,7 @@ async fn refused(ready: tokio::task::JoinHandle<Result<(), muonic_client::Error>
 }
 
 /// `None` where the server does not want this replica any more.
-fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Served)>> {
+fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, Served, Lease)>> {
     let spec = match link.persist(PATIENCE, |c| c.replica_claim(&link.id)) {
         Ok(spec) => spec,
         Err(e) if is_unwanted(&e) => {
@@ -128,14 +133,54 @@ fn prepare(link: &Link, folder: &Folder) -> anyhow::Result<Option<(ReplicaSpec, 
         }
         Err(e) => return Err(anyhow::Error::new(e).context("cannot claim the replica")),
     };
-    let model = folder.work().join("model");
-    std::fs::create_dir_all(&model).with_context(|| format!("cannot make {}", model.display()))?;
-    link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &model, &()))
-        .with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
+    let (lease, model) =
+        files(link, folder, &spec).with_context(|| format!("cannot fetch {}@{}", spec.model, spec.version))?;
     let confine = || Ok(Some(Arc::new(Confined::enter(folder, &link.launch)?)));
     let identity = Identity { name: spec.endpoint.to_string(), version: spec.version.to_string() };
     let served = Served::open(&model, identity, &options(&link.launch, &spec), limits(link), confine)?;
-    Ok(Some((spec, served)))
+    Ok(Some((spec, served, lease)))
+}
+
+/// The model's files: those of the machine's cache, or, for a model with code
+/// of its own, which may write beside it, a copy in the unit's folder.
+fn files(link: &Link, folder: &Folder, spec: &ReplicaSpec) -> anyhow::Result<(Lease, PathBuf)> {
+    let models = Models::of_node(link.launch.cache.join("models"))?;
+    let lease = match models.begin(&spec.tree)? {
+        Err(lease) => lease,
+        Ok(unfinished) => {
+            link.persist(PATIENCE, |c| c.tree_download(&spec.tree, &unfinished.folder, &()))?;
+            let tree = link.persist(PATIENCE, |c| c.tree(&spec.tree))?;
+            models.keep(unfinished, &tree, &[])?
+        }
+    };
+    let names = names(&lease.folder)?;
+    if matches!(Serves::of_tree(names.iter().map(String::as_str)), Ok(Serves::Onnx(_))) {
+        let model = lease.folder.clone();
+        return Ok((lease, model));
+    }
+    let model = folder.work().join("model");
+    copy(&lease.folder, &model).with_context(|| format!("cannot copy it to {}", model.display()))?;
+    Ok((lease, model))
+}
+
+/// What lies at the top of a folder.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 fn limits(link: &Link) -> Limits {
@@ -156,14 +201,14 @@ fn options(launch: &Launch, spec: &ReplicaSpec) -> LoadOptions {
 
 fn listen(folder: &Folder) -> anyhow::Result<Listener> {
     let path = folder.file("socket");
-    match std::fs::remove_file(&path) {
+    match fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove the old {}: {e}", path.display()),
         _ => {}
     }
     let (dir, short) = muonic_unit::socket_path(folder.path()).context("cannot open the unit's folder")?;
     let listener = UnixListener::bind(short).with_context(|| format!("cannot listen on {}", path.display()))?;
     drop(dir);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect {}", path.display()))?;
     Ok(Listener::Unix(listener))
 }

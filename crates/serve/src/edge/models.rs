@@ -5,22 +5,28 @@
 //! models/<hex>.tree   the tree, whose digest is its name
 //! models/<hex>.part/  what has come of one so far
 //! models/<hex>.lock   held: shared while it is served, alone while it is made
+//! models/<hex>.seen   what the files' status was when every byte was right
 //! ```
 //!
 //! Only a folder that has all of its tree gets its name, and whoever takes one
-//! checks every byte before. All of it may be deleted at any time.
+//! checks every byte before; on a node, where a replica starts for each request
+//! that wakes an endpoint, only where a file's status has changed since (its
+//! ctime cannot be set). All of it may be deleted at any time.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use muonic_types::{Digest, Entry, Hasher, Tree};
 
-/// Models kept that nobody serves.
+/// Models kept that nobody serves, where one is followed, and on a node.
 const KEPT: usize = 3;
+const KEPT_ON_NODE: usize = 100;
 /// For another program to make one.
 const MAKING_TIME: Duration = Duration::from_secs(60);
 const TREE_BYTES_MAX: u64 = 1 << 30;
@@ -28,6 +34,7 @@ const TREE_BYTES_MAX: u64 = 1 << 30;
 #[derive(Clone)]
 pub struct Models {
     dir: PathBuf,
+    on_node: bool,
 }
 
 /// A model that is there whole, and stays as long as this is held.
@@ -46,7 +53,12 @@ pub struct Unfinished {
 impl Models {
     pub fn at(dir: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self { dir })
+        Ok(Self { dir, on_node: false })
+    }
+
+    /// Those of all replicas of a machine.
+    pub fn of_node(dir: PathBuf) -> anyhow::Result<Self> {
+        Ok(Self { on_node: true, ..Self::at(dir)? })
     }
 
     /// `None` where it is not there whole.
@@ -101,6 +113,7 @@ impl Models {
             .map_err(anyhow::Error::msg)?;
         fs::rename(&folder, &target).map_err(failed).map_err(anyhow::Error::msg)?;
         lock.lock_shared().context("cannot lock a model in the cache")?;
+        self.see(&digest, tree);
         let lease = self.lease(&digest, lock);
         self.prune(wanted);
         Ok(lease)
@@ -134,8 +147,24 @@ impl Models {
     }
 
     fn is_whole(&self, digest: &Digest) -> bool {
+        let Some(tree) = self.tree(digest) else { return false };
         let folder = self.path(digest, "");
-        self.tree(digest).is_some_and(|tree| tree.entries().iter().all(|entry| is_right(&folder, entry)))
+        let seen = || fs::read_to_string(self.path(digest, ".seen")).ok();
+        if self.on_node && status(&folder, &tree).is_some_and(|now| seen().as_ref() == Some(&now)) {
+            return true;
+        }
+        let is_whole = tree.entries().iter().all(|entry| is_right(&folder, entry));
+        if is_whole {
+            self.see(digest, &tree);
+        }
+        is_whole
+    }
+
+    /// Notes that every byte is right. Without the note they are checked again.
+    fn see(&self, digest: &Digest, tree: &Tree) {
+        if let Some(status) = status(&self.path(digest, ""), tree).filter(|_| self.on_node) {
+            let _ = fs::write(self.path(digest, ".seen"), status);
+        }
     }
 
     fn tree(&self, digest: &Digest) -> Option<Tree> {
@@ -160,8 +189,9 @@ impl Models {
             }
         }
         unused.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
-        for (_, digest, _lock) in unused.into_iter().skip(KEPT) {
-            for end in [".tree", "", ".part", ".lock"] {
+        let kept = if self.on_node { KEPT_ON_NODE } else { KEPT };
+        for (_, digest, _lock) in unused.into_iter().skip(kept) {
+            for end in [".tree", ".seen", "", ".part", ".lock"] {
                 if let Err(e) = remove(&self.path(&digest, end)) {
                     tracing::warn!("{} cannot be removed from the cache: {e}", digest.short());
                     break;
@@ -185,6 +215,17 @@ pub fn is_right(folder: &Path, entry: &Entry) -> bool {
     let path = folder.join(entry.path.as_str());
     let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == entry.size);
     is_file && File::open(&path).and_then(hash).is_ok_and(|digest| digest == entry.digest)
+}
+
+/// What changes whenever a file's bytes do.
+fn status(folder: &Path, tree: &Tree) -> Option<String> {
+    let mut status = String::new();
+    for entry in tree.entries() {
+        let meta = fs::symlink_metadata(folder.join(entry.path.as_str())).ok()?;
+        let (inode, size, time) = (meta.ino(), meta.size(), meta.ctime());
+        writeln!(status, "{} {inode} {size} {time}.{}", entry.path, meta.ctime_nsec()).ok()?;
+    }
+    Some(status)
 }
 
 fn hash(mut file: File) -> io::Result<Digest> {
@@ -239,6 +280,25 @@ mod tests {
         drop(lease);
         assert!(make(&models, &[("a", "one")]).is_ok());
         assert!(models.find(&digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn on_a_node_bytes_are_checked_again_once_a_file_was_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = Models::of_node(dir.path().to_owned()).unwrap();
+        let digest = tree(&[("a", "one")]).digest();
+        let lease = make(&models, &[("a", "one")]).unwrap();
+        let file = lease.folder.join("a");
+        assert!(models.find(&digest).unwrap().is_some());
+        // Right again, though it was written.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&file, "one").unwrap();
+        assert!(models.find(&digest).unwrap().is_some());
+        let before = fs::metadata(&file).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&file, "two").unwrap();
+        File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
+        assert!(models.find(&digest).unwrap().is_none());
     }
 
     #[test]
