@@ -50,7 +50,8 @@ def lines(picture: Image.Image, detect) -> list[tuple[int, int, int, int]]:
         more = GROW * high * wide / (2 * (high + wide))
         left, right = ((at * picture.width / width) for at in (columns.start - more, columns.stop + more))
         top, bottom = ((at * picture.height / height) for at in (rows.start - more, rows.stop + more))
-        boxes.append((max(0, round(left)), max(0, round(top)), min(picture.width, round(right)), min(picture.height, round(bottom))))
+        right, bottom = min(picture.width, round(right)), min(picture.height, round(bottom))
+        boxes.append((max(0, round(left)), max(0, round(top)), right, bottom))
     return sorted(boxes, key=lambda box: (box[1] + box[3], box[0]))
 
 

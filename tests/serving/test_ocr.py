@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(not LONG, reason="fetches 40 MB: ./test --long")
 
 FOLDER = MODELS_LONG / "rapidocr_onnxruntime" / "models"
 DETECT, RECOGNISE = (FOLDER / f"ch_PP-OCRv4_{part}_infer.onnx" for part in ("det", "rec"))
+# Below these the page has a line of code, cut off by the edge, which is read
+# with errors.
 PRINTED = [
     "Region-based segmentation",
     "Let us first determine markers of the coins and the",

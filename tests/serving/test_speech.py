@@ -1,6 +1,6 @@
 """Silero VAD, which finds speech and whose state travels with its requests, by
-the example's client: half a minute of a telephone call, and who spoke when by
-a person's ear."""
+the example's client: half a minute of a conversation, and who spoke when by
+the notes that come with it."""
 
 import concurrent.futures
 import sys
@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "examples" / "speech"))
 import speech  # noqa: E402 (it lies with the examples)
 
 MODEL = MODELS / "silero_vad" / "data" / "silero_vad.onnx"
-CALL = MODELS / "pyannote" / "audio" / "sample" / "sample.wav"
+TALK = MODELS / "pyannote" / "audio" / "sample" / "sample.wav"
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +40,19 @@ def expected(samples: np.ndarray) -> np.ndarray:
     return np.array(said)
 
 
-def heard_by_a_person(times: np.ndarray) -> np.ndarray:
+def noted(times: np.ndarray) -> np.ndarray:
     """Whether somebody speaks at each time, from the turns noted in RTTM."""
-    turns = [line.split()[3:5] for line in CALL.with_suffix(".rttm").read_text().splitlines()]
+    turns = [line.split()[3:5] for line in TALK.with_suffix(".rttm").read_text().splitlines()]
     return np.any([(float(start) <= times) & (times < float(start) + float(long)) for start, long in turns], axis=0)
 
 
-def test_speech_is_found_where_a_person_heard_it(url):
-    samples = speech.read(str(CALL))
+def test_speech_is_found_where_it_is_noted(url):
+    samples = speech.read(str(TALK))
     said = likely(url, samples)
     assert furthest(said, expected(samples)) < 1e-5
 
     middles = (np.arange(len(said)) + 0.5) * speech.CHUNK / speech.RATE
-    assert ((said >= speech.SPEECH) == heard_by_a_person(middles)).mean() > 0.96
+    assert ((said >= speech.SPEECH) == noted(middles)).mean() > 0.96
     (first, _), *_, (_, last) = speech.spans(list(said))
     assert (first, last) == (pytest.approx(6.8, abs=0.2), pytest.approx(30.0, abs=0.2))
 
@@ -64,7 +64,7 @@ def test_silence_noise_and_tones_are_no_speech(url):
 
 
 def test_streams_at_once_keep_their_own_state(url):
-    whole = speech.read(str(CALL))
+    whole = speech.read(str(TALK))
     streams = [whole[at * speech.RATE :][: 3 * speech.RATE] for at in (0, 6, 10, 18, 22, 26)]
     with concurrent.futures.ThreadPoolExecutor(len(streams)) as pool:
         for said, samples in zip(pool.map(lambda stream: likely(url, stream), streams), streams, strict=True):
@@ -79,7 +79,7 @@ def test_a_state_of_another_form_is_refused_by_name(url):
 
 
 def test_a_second_is_heard_without_onnxruntime():
-    samples = speech.read(str(CALL))[6 * speech.RATE : 7 * speech.RATE]
+    samples = speech.read(str(TALK))[6 * speech.RATE : 7 * speech.RATE]
     with served(MODEL, "speech", "rten") as url:
         said = likely(url, samples)
     assert said.min() < 0.1 < speech.SPEECH < said.max()
