@@ -15,11 +15,12 @@ use muonic_ports::routes::Visit;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
+use crate::copied::Copied;
 use crate::limits::Meter;
 use crate::metrics::Observation;
 use crate::pick::Lease;
 use crate::pool::Return;
-use crate::shadow::{Copied, Twin};
+use crate::shadow::Twin;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,14 +46,17 @@ pub struct Upload {
     inner: Body,
     left: u64,
     end: UploadEnd,
-    copy: Option<Copied>,
+    copies: Vec<Copied>,
 }
 
 impl Upload {
-    /// `copy` gets what passes.
-    pub fn new(inner: Body, bytes_max: u64, copy: Option<Copied>) -> (Self, UploadEnd) {
+    /// `copies` get what passes.
+    pub fn new(inner: Body, bytes_max: u64, copies: Vec<Copied>) -> (Self, UploadEnd) {
         let end = UploadEnd::default();
-        (Self { inner, left: bytes_max, end: end.clone(), copy }, end)
+        if inner.is_end_stream() {
+            copies.iter().for_each(Copied::end);
+        }
+        (Self { inner, left: bytes_max, end: end.clone(), copies }, end)
     }
 }
 
@@ -68,8 +72,11 @@ impl http_body::Body for Upload {
                 match self.left.checked_sub(size) {
                     Some(left) => {
                         self.left = left;
-                        if let (Some(copy), Some(bytes)) = (&self.copy, frame.data_ref()) {
-                            copy.add(bytes);
+                        if let Some(bytes) = frame.data_ref() {
+                            self.copies.iter().for_each(|copy| copy.add(bytes));
+                        }
+                        if self.inner.is_end_stream() {
+                            self.copies.iter().for_each(Copied::end);
                         }
                     }
                     None => {
@@ -79,7 +86,8 @@ impl http_body::Body for Upload {
                 }
             }
             Poll::Ready(Some(Err(_))) => self.end.0.store(BROKE_OFF, Ordering::SeqCst),
-            _ => {}
+            Poll::Ready(None) => self.copies.iter().for_each(Copied::end),
+            Poll::Pending => {}
         }
         polled.map_err(Into::into)
     }
@@ -179,6 +187,7 @@ impl Drop for Download {
         if self.ended || self.inner.is_end_stream() {
             self.connection.now();
             if let Some(twin) = self.twin.take() {
+                twin.answer.end();
                 twin.send();
             }
         }

@@ -19,6 +19,7 @@ use muonic_types::{ErrorCode, Name, ProjectId, ReplicaId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::{Download, Held, Upload, UploadEnd};
+use crate::copied::Copied;
 use crate::limits::Meter;
 use crate::metrics::Observation;
 use crate::pick::{Dice, Lease, is_failure, pick};
@@ -29,6 +30,8 @@ use crate::{Gateway, Shared, auth, headers, tunnel};
 
 /// Replicas tried for one request where connections fail.
 const TRIES_MAX: usize = 4;
+/// Larger bodies are not kept to be sent again.
+const AGAIN_BYTES_MAX: usize = 64 << 10;
 
 /// A call of gRPC, whose path is the same for every endpoint.
 pub async fn grpc(State(gateway): State<Gateway>, mut request: Request<Body>) -> Response {
@@ -244,9 +247,11 @@ impl Call<'_> {
             )
         })?;
         let visit = activity.enter();
-        let (upload, end) = Upload::new(body, settings.body_bytes_max, twin.as_ref().map(Twin::body));
+        let mut again = Again::of(&head);
+        let copies = twin.iter().map(Twin::body).chain(again.iter().map(|again| again.body.clone())).collect();
+        let (upload, end) = Upload::new(body, settings.body_bytes_max, copies);
         let mut given = Given::default();
-        let sent = self.send(head.map(|()| upload), &end, observation, &mut given);
+        let sent = self.send(head.map(|()| upload), &end, &mut again, observation, &mut given);
         let answer = tokio::time::timeout(settings.request_time, sent).await;
         match answer {
             Ok(Ok((response, lease, connection))) => {
@@ -270,12 +275,13 @@ impl Call<'_> {
         }
     }
 
-    /// Sends the request to one replica; to another only where nothing of it was
-    /// sent.
+    /// Sends the request to one replica; to another where nothing of it was sent,
+    /// or, once, where the first broke off before it answered and that is safe.
     async fn send(
         &self,
         mut request: Request<Upload>,
         end: &UploadEnd,
+        again: &mut Option<Again>,
         observation: &mut Observation,
         given: &mut Given,
     ) -> Result<(http::Response<Incoming>, Lease, Return), Refusal> {
@@ -324,6 +330,12 @@ impl Call<'_> {
                     }
                     None => {
                         self.judge(std::mem::take(given), true);
+                        if let Some(whole) = again.take().and_then(Again::request) {
+                            tracing::info!("replica {} broke off before it answered; another is asked", lease.replica);
+                            tried.push(lease.replica.clone());
+                            request = whole;
+                            continue;
+                        }
                         return Err(Refusal::new(
                             ErrorCode::Unavailable,
                             format!(
@@ -348,6 +360,31 @@ impl Call<'_> {
         } else {
             self.shared.health.answered(&replica);
         }
+    }
+}
+
+/// A request that may be sent once more: one for the answer of a model, which
+/// changes nothing there. A program of somebody's own is not asked twice.
+struct Again {
+    head: Request<()>,
+    body: Copied,
+}
+
+impl Again {
+    fn of(head: &Request<()>) -> Option<Self> {
+        let path = head.uri().path();
+        let is_inference = path == "/invocations"
+            || path.starts_with("/v2/") && path.ends_with("/infer")
+            || path == "/v1/embeddings"
+            || path == "/inference.GRPCInferenceService/ModelInfer";
+        (is_inference || head.method().is_safe())
+            .then(|| Self { head: head.clone(), body: Copied::up_to(AGAIN_BYTES_MAX) })
+    }
+
+    /// Whole, if all of it has come.
+    fn request(self) -> Option<Request<Upload>> {
+        let body = self.body.whole()?;
+        Some(self.head.map(|()| Upload::new(Body::from(body), AGAIN_BYTES_MAX as u64, Vec::new()).0))
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: no database and no disk on this path; routes and keys are in
-//! memory. A request that may have reached a replica is never sent again. A
+//! memory. A request that may have reached a replica is sent to another at most
+//! once, where that is safe and nothing of an answer has come. A
 //! replica's `in_flight` is raised while the table it was picked from is
 //! borrowed and lowered when the answer has been streamed or dropped, so that
 //! a replica that left the table can be waited for.
@@ -16,6 +17,7 @@
 mod auth;
 mod body;
 mod compare;
+mod copied;
 mod forward;
 #[cfg(fuzzing)]
 #[doc(hidden)]

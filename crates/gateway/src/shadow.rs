@@ -2,7 +2,7 @@
 //! answer of the live one has gone out, so that nobody waits for it; the two
 //! answers are compared and the second is dropped.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -14,49 +14,13 @@ use muonic_types::Name;
 use muonic_types::endpoint::Comparison;
 
 use crate::body::Upload;
+use crate::copied::Copied;
 use crate::pick::{Dice, Lease, is_failure, pick_of};
 use crate::pool::Protocol;
 use crate::{Shared, compare};
 
 /// Larger bodies are not copied, larger answers not compared.
 const COPIED_MAX: usize = 1 << 20;
-
-/// What passes of a body, up to a size. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Copied(Arc<Mutex<Pieces>>);
-
-#[derive(Default)]
-struct Pieces {
-    pieces: Vec<Bytes>,
-    size: usize,
-}
-
-impl Copied {
-    fn lock(&self) -> MutexGuard<'_, Pieces> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn add(&self, bytes: &Bytes) {
-        let mut copied = self.lock();
-        copied.size += bytes.len();
-        if copied.size > COPIED_MAX {
-            copied.pieces.clear();
-        } else {
-            copied.pieces.push(bytes.clone());
-        }
-    }
-
-    /// None where it was too large.
-    fn whole(&self) -> Option<Bytes> {
-        let mut copied = self.lock();
-        let pieces = std::mem::take(&mut copied.pieces);
-        match &pieces[..] {
-            _ if copied.size > COPIED_MAX => None,
-            [one] => Some(one.clone()),
-            _ => Some(pieces.concat().into()),
-        }
-    }
-}
 
 /// The second life of a request.
 pub struct Twin {
@@ -91,8 +55,8 @@ impl Twin {
                 target: request.uri().clone(),
                 headers: request.headers().clone(),
             },
-            body: Copied::default(),
-            answer: Copied::default(),
+            body: Copied::up_to(COPIED_MAX),
+            answer: Copied::up_to(COPIED_MAX),
             live: None,
         })
     }
@@ -162,7 +126,7 @@ impl Twin {
             pick_of(arm, &[], &self.shared.health, Instant::now())?
         };
         let began = Instant::now();
-        let mut request = Request::new(Upload::new(Body::from(body), COPIED_MAX as u64, None).0);
+        let mut request = Request::new(Upload::new(Body::from(body), COPIED_MAX as u64, Vec::new()).0);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.target.clone();
         *request.headers_mut() = self.head.headers.clone();

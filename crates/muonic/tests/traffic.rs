@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use muonic_client::Client;
 use muonic_types::Name;
 use muonic_types::endpoint::{
-    Canary, Endpoint, EndpointState, NewEndpoint, NewRevision, PerReplica, Release, Scale, Shadow, Split,
+    Canary, Endpoint, EndpointState, NewEndpoint, NewRevision, PerReplica, Release, ReplicaState, Scale, Shadow, Split,
 };
 use serde_json::json;
 use support::{Server, model_file, ready, small, until, upload, write};
@@ -133,9 +133,7 @@ fn more_is_asked_more_replicas_come_and_they_go_again() {
             })
         })
         .collect();
-    let serving = |endpoint: &Endpoint| {
-        endpoint.replicas.iter().filter(|r| r.state == muonic_types::endpoint::ReplicaState::Ready).count()
-    };
+    let serving = |endpoint: &Endpoint| endpoint.replicas.iter().filter(|r| r.state == ReplicaState::Ready).count();
     until("three replicas serve", || client.endpoint(&name).ok().filter(|e| serving(e) == 3));
     over.store(true, Ordering::Relaxed);
     for caller in callers {
@@ -267,4 +265,43 @@ fn shares_stick_and_shadows_answer_nobody() {
     client.endpoint_promote(&name).expect("promoted");
     assert_eq!(settled(&client, &name).active, Some(3));
     assert_eq!(small(), client.endpoint(&name).expect("an endpoint").revisions[0].resources);
+}
+
+/// `MUONIC_KILLS` replicas (CI: 4) die by kill -9, one at a time, while callers
+/// ask: what they had is asked of the other.
+#[test]
+fn a_replica_that_is_killed_loses_no_request() {
+    let kills: usize = std::env::var("MUONIC_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let server = Server::start();
+    let client = server.client();
+    let name: Name = "live".parse().expect("a name");
+    register(&client, &name, &[("model.onnx", &double())]);
+    let two = NewRevision { replicas: Some(2), ..revision(&name, 1) };
+    client.endpoint_create(&NewEndpoint { name: name.clone(), revision: two }).expect("deployed");
+    let both = || {
+        until("both replicas are ready", || {
+            let endpoint = client.endpoint(&name).ok()?;
+            let ready = endpoint.replicas.into_iter().filter(|r| r.state == ReplicaState::Ready);
+            let ready: Vec<_> = ready.map(|r| r.id).collect();
+            (ready.len() == 2).then_some(ready)
+        })
+    };
+    both();
+    let callers = Callers::start(&server, &name, 6);
+    for _ in 0..kills {
+        let victim = both().remove(0);
+        // The gateway knows both by now, and each has something to do.
+        std::thread::sleep(Duration::from_millis(100));
+        let folder = server.unit_folder(&format!("replica.{victim}"));
+        let pid = folder.read_pid().expect("its pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("a signal");
+        until("it is gone", || {
+            let endpoint = client.endpoint(&name).ok()?;
+            endpoint.replicas.iter().any(|r| r.id == victim && !r.state.is_live()).then_some(())
+        });
+    }
+    let seen = callers.stop();
+    let all: u64 = seen.iter().flat_map(BTreeMap::values).sum();
+    println!("{all} answers over {kills} kills");
+    assert!(seen.iter().all(|one| one.keys().all(|what| *what == (1, 200))), "{seen:?}");
 }
