@@ -8,7 +8,7 @@ use muonic_types::{KeyId, Name, ProjectId, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
 use crate::Sqlite;
-use crate::row::{Columns, all, exec, json, micros, micros_or_none, one, optional, signed, word};
+use crate::row::{Columns, all, exec, json, micros, micros_or_none, one, optional, word};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -39,6 +39,11 @@ fn read(row: &SqliteRow) -> Result<AsyncRecord> {
         },
         asked,
     })
+}
+
+/// Of a number that anybody may ask for; no request has the largest.
+fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
 }
 
 #[async_trait]
@@ -76,7 +81,7 @@ impl Deferred for Sqlite {
     async fn async_get(&self, project: &ProjectId, endpoint: &Name, id: u64) -> Result<AsyncRequest> {
         let mut conn = self.read().await?;
         let get = sqlx::query(select!("WHERE id = ? AND project = ? AND endpoint = ?"));
-        let row = optional(&mut conn, get.bind(signed(id)?).bind(project.as_str()).bind(endpoint.as_str())).await?;
+        let row = optional(&mut conn, get.bind(number(id)).bind(project.as_str()).bind(endpoint.as_str())).await?;
         let row = row.ok_or_else(|| Error::NotFound(format!("endpoint '{endpoint}' has no request {id}")))?;
         Ok(read(&row)?.shown)
     }
@@ -89,7 +94,7 @@ impl Deferred for Sqlite {
         max: u32,
     ) -> Result<Vec<AsyncRequest>> {
         let mut conn = self.read().await?;
-        let before = before.map_or(Ok(i64::MAX), signed)?;
+        let before = before.map_or(i64::MAX, number);
         let list = sqlx::query(select!("WHERE project = ? AND endpoint = ? AND id < ? ORDER BY id DESC LIMIT ?"));
         let rows = all(&mut conn, list.bind(project.as_str()).bind(endpoint.as_str()).bind(before).bind(max)).await?;
         rows.iter().map(|row| Ok(read(row)?.shown)).collect()
@@ -123,7 +128,7 @@ impl Deferred for Sqlite {
                  state = ?3, status = ?4, reason = ?5, due_at = ?6
              WHERE id = ?1",
         )
-        .bind(signed(id)?)
+        .bind(number(id))
         .bind(micros_or_none(ended_at))
         .bind(word(&tried.state)?)
         .bind(tried.status)

@@ -28,6 +28,7 @@ pub async fn run(store: &Arc<dyn Metastore>) {
     assert_eq!(get(one.id).await.expect("async_get"), one);
     is_not_found(store.async_get(&other_project(), &name, one.id).await);
     is_not_found(get(two.id + 1).await);
+    is_not_found(get(u64::MAX).await);
 
     let due = async |t, except: &[u64]| {
         let due = store.async_due(at(t), except, 2, 10).await.expect("async_due");
@@ -66,6 +67,7 @@ pub async fn run(store: &Arc<dyn Metastore>) {
     assert_eq!(ids(&list(None, 10).await), [two.id, one.id]);
     assert_eq!(ids(&list(None, 1).await), [two.id]);
     assert_eq!(ids(&list(Some(two.id), 10).await), [one.id]);
+    assert_eq!(ids(&list(Some(u64::MAX), 10).await), [two.id, one.id]);
     assert_eq!(store.async_forget(at(5)).await.expect("async_forget"), 0);
     assert_eq!(store.async_forget(at(6)).await.expect("async_forget"), 1);
     is_not_found(get(two.id).await);
