@@ -16,6 +16,7 @@
 
 mod auth;
 mod body;
+mod call;
 mod compare;
 mod copied;
 mod forward;
