@@ -9,6 +9,9 @@ const CLASSES: usize = 9;
 const NEWEST: f64 = 0.2;
 /// Runs of a size before it counts as known.
 const KNOWN: u32 = 3;
+/// Where even two lose, they are tried again after so many runs of one: what
+/// was seen of them may have been the machine's noise.
+const AGAIN: u32 = 64;
 /// Doubling must gain so much in rows a second, or is taken back where it
 /// loses so much.
 const GAIN: f64 = 1.03;
@@ -54,6 +57,9 @@ impl Curve {
         let per_row = took.as_secs_f64() / rows.max(1) as f64;
         seen.per_row = if seen.runs == 0 { per_row } else { seen.per_row + (per_row - seen.per_row) * NEWEST };
         seen.runs = seen.runs.saturating_add(1);
+        if class == 0 && self.limit == 0 && seen.runs.is_multiple_of(AGAIN) {
+            self.limit = 1.min(self.max);
+        }
         if class != self.limit || class == 0 {
             return;
         }
@@ -106,6 +112,21 @@ mod tests {
             curve.record(rows, Duration::from_secs_f64(took(rows)));
         }
         curve.rows()
+    }
+
+    #[test]
+    fn noise_does_not_end_it_for_ever() {
+        let mut curve = Curve::new(8);
+        (0..10).for_each(|_| curve.record(1, Duration::from_millis(1)));
+        (0..KNOWN).for_each(|_| curve.record(2, Duration::from_millis(50)));
+        assert_eq!(curve.rows(), 1, "two have lost");
+        (0..AGAIN).for_each(|_| curve.record(1, Duration::from_millis(1)));
+        assert_eq!(curve.rows(), 2);
+        (0..KNOWN).for_each(|_| curve.record(2, Duration::from_millis(1)));
+        assert_eq!(curve.rows(), 4);
+        let mut never = Curve::new(1);
+        (0..2 * AGAIN).for_each(|_| never.record(1, Duration::from_millis(1)));
+        assert_eq!(never.rows(), 1);
     }
 
     #[test]
