@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use muonic_types::UnitId;
-use muonic_unit::{Folder, UNIT_DIR_VARIABLE, UNIT_VARIABLE, is_for_all};
+use muonic_unit::{Folder, HEAP_VARIABLE, UNIT_DIR_VARIABLE, UNIT_VARIABLE, is_for_all};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
@@ -61,8 +61,10 @@ pub fn supervisor(exe: &Path, folder: &Folder, unit: &UnitId) -> io::Result<Owne
     };
     let words = [exe.as_os_str(), command.as_ref(), "--unit".as_ref(), folder.path().as_os_str()];
     let own = [(UNIT_VARIABLE, OsString::from(unit.to_string())), (UNIT_DIR_VARIABLE, folder.path().into())];
+    let heap = matches!(unit, UnitId::Replica(_)).then(|| (HEAP_VARIABLE.0.into(), HEAP_VARIABLE.1.into()));
     let variables = env::vars_os()
         .filter(|(name, _)| is_kept(name))
+        .chain(heap)
         .chain(own.map(|(name, value)| (name.into(), value)))
         .map(|(mut pair, value)| {
             pair.push("=");

@@ -17,6 +17,12 @@ pub use remove::remove_tree;
 pub use socket::socket_path;
 pub use variables::is_for_all;
 
+/// Variable of a replica alone, and of nothing that it starts: glibc's tunables
+/// for its heap. On huge pages, with all but the largest pieces in it: a model's
+/// weights are copied while it loads, and faulting them in by 4 KiB takes longer
+/// than the copy (MiniLM is ready in 164 ms instead of 226).
+pub const HEAP_VARIABLE: (&str, &str) =
+    ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304");
 /// Variable that every process of a unit carries: the unit's id.
 pub const UNIT_VARIABLE: &str = "MUONIC_UNIT";
 /// Variable that every process of a unit carries: the unit's folder. Ids

@@ -164,6 +164,7 @@ impl<'a> Running<'a> {
             .args(words)
             .current_dir(&settings.folder)
             .env("PORT", port.to_string())
+            .env_remove(muonic_unit::HEAP_VARIABLE.0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

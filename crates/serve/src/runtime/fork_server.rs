@@ -54,6 +54,7 @@ impl ForkServer {
             .arg(program.path())
             .env("PATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env_remove(muonic_unit::HEAP_VARIABLE.0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
