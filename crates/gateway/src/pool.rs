@@ -101,10 +101,20 @@ impl Pools {
         }
         let mut idle = self.lock();
         let connections = idle.get_mut(address)?;
-        connections.retain(|c| !c.connection.is_closed() && c.since.elapsed() < IDLE_TIME_MAX);
         // One that has just ended its answer may need a moment.
-        let at = connections.iter().rposition(|c| c.connection.is_ready())?;
-        Some(connections.swap_remove(at).connection)
+        let mut busy = Vec::new();
+        let found = loop {
+            match connections.pop() {
+                // Those before it are older still.
+                Some(last) if last.since.elapsed() >= IDLE_TIME_MAX => connections.clear(),
+                Some(last) if last.connection.is_closed() => {}
+                Some(last) if last.connection.is_ready() => break Some(last.connection),
+                Some(last) => busy.push(last),
+                None => break None,
+            }
+        };
+        connections.extend(busy.into_iter().rev());
+        found
     }
 
     /// True for the first connection to a replica: the moment to [`prune`].
