@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use muonic_client::Client;
@@ -144,16 +144,20 @@ fn more_is_asked_more_replicas_come_and_they_go_again() {
 /// Callers who note which revision answered them and how.
 struct Callers {
     over: Arc<AtomicBool>,
+    /// Who has answered since it was last emptied.
+    replicas: Arc<Mutex<BTreeSet<String>>>,
     threads: Vec<std::thread::JoinHandle<BTreeMap<(u32, u16), u64>>>,
 }
 
 impl Callers {
     fn start(server: &Server, name: &Name, many: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
+        let replicas = Arc::<Mutex<BTreeSet<String>>>::default();
         let local = server.local();
         let threads = (0..many)
             .map(|n| {
                 let (over, local, name) = (over.clone(), local.clone(), name.clone());
+                let replicas = replicas.clone();
                 std::thread::spawn(move || {
                     let agent =
                         ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
@@ -161,20 +165,25 @@ impl Callers {
                     let mut seen = BTreeMap::new();
                     while !over.load(Ordering::Relaxed) {
                         let request = agent.post(&url).header("authorization", &format!("Bearer {}", local.token));
-                        let answer = request
+                        let mut answer = request
                             .header("x-user", &n.to_string())
                             .content_type("application/json")
                             .send(input(n).to_string())
                             .expect("an answer");
-                        let revision = answer.headers().get("x-muonic-revision").expect("a revision");
-                        let revision = revision.to_str().expect("text").parse().expect("a number");
+                        let text = answer.body_mut().read_to_string().expect("a whole answer");
+                        let header = |name| {
+                            let value = answer.headers().get(name).unwrap_or_else(|| panic!("no {name} with: {text}"));
+                            value.to_str().expect("text").to_owned()
+                        };
+                        replicas.lock().expect("a set").insert(header("x-muonic-replica"));
+                        let revision = header("x-muonic-revision").parse().expect("a number");
                         *seen.entry((revision, answer.status().as_u16())).or_default() += 1;
                     }
                     seen
                 })
             })
             .collect();
-        Self { over, threads }
+        Self { over, replicas, threads }
     }
 
     /// What each caller saw, by revision and status.
@@ -290,8 +299,8 @@ fn a_replica_that_is_killed_loses_no_request() {
     let callers = Callers::start(&server, &name, 6);
     for _ in 0..kills {
         let victim = both().remove(0);
-        // The gateway knows both by now, and each has something to do.
-        std::thread::sleep(Duration::from_millis(100));
+        callers.replicas.lock().expect("a set").clear();
+        until("both answer", || (callers.replicas.lock().expect("a set").len() == 2).then_some(()));
         let folder = server.unit_folder(&format!("replica.{victim}"));
         let pid = folder.read_pid().expect("its pid");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("a signal");
