@@ -79,6 +79,7 @@ impl Releaser {
         engine: Arc<dyn Engine>,
         settings: BTreeMap<String, String>,
     ) -> (Self, watch::Receiver<Arc<RouteTable>>) {
+        let scalers = Scalers::new(Vec::new(), endpoints.clock.now());
         let (routes, receiver) = watch::channel(Arc::new(RouteTable::default()));
         let releaser = Self {
             endpoints,
@@ -92,7 +93,7 @@ impl Releaser {
             stopping: HashSet::new(),
             counted: HashSet::new(),
             published: false,
-            scalers: Scalers::new(Vec::new()),
+            scalers,
             stepwise: Stepwise::default(),
             kept: Instant::now(),
         };
@@ -102,7 +103,7 @@ impl Releaser {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut changed = self.engine.changed();
         match self.endpoints.meta.endpoints_learned().await {
-            Ok(learned) => self.scalers = Scalers::new(learned),
+            Ok(learned) => self.scalers = Scalers::new(learned, self.endpoints.clock.now()),
             Err(e) => tracing::warn!(error = %e, "what was learned of when requests come cannot be read"),
         }
         let wanted = Arc::clone(&self.scalers.wanted);

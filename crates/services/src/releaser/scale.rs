@@ -64,9 +64,11 @@ impl Now {
 
 impl Scalers {
     /// `kept`: what [`Self::learned`] answered last.
-    pub(super) fn new(kept: Vec<(Name, String)>) -> Self {
+    pub(super) fn new(kept: Vec<(Name, String)>, at: Timestamp) -> Self {
         let wanted = Arc::new(Notify::new());
         let mut scalers = Self { endpoints: HashMap::new(), fleet: Fleet::default(), wanted };
+        // Else all hours since the clock began would fade what is added now.
+        scalers.fleet.advance(at.as_microsecond() as f64 / 1e6);
         for (name, document) in kept {
             match learned::read(&document) {
                 Ok(history) => {
@@ -345,7 +347,7 @@ mod tests {
     fn it_sleeps_after_its_idle_time_and_a_waiting_request_wakes_it_at_once() {
         let clocks = Clocks::new(11.5);
         let e = endpoint(sleeper(Some(10.0)), clocks.0.wall);
-        let mut scalers = Scalers::new(Vec::new());
+        let mut scalers = Scalers::new(Vec::new(), clocks.0.wall);
         assert_eq!(scalers.wanted(&e, &[], clocks.after(1.0)), (1, 0));
         assert_eq!(scalers.wanted(&e, &[], clocks.after(11.0)), (0, 0));
         let activity = scalers.activity(&e.name);
@@ -360,24 +362,27 @@ mod tests {
     fn what_was_learned_survives() {
         let clocks = Clocks::new(0.0);
         let e = endpoint(sleeper(None), clocks.0.wall);
-        let mut scalers = Scalers::new(Vec::new());
+        let mut scalers = Scalers::new(Vec::new(), clocks.0.wall);
         drop(scalers.activity(&e.name).enter());
         scalers.wanted(&e, &[], clocks.after(1.0));
         let learned = scalers.learned();
         assert_eq!(learned.len(), 1);
         assert!(scalers.learned().is_empty(), "it is told once");
-        let again = Scalers::new(learned);
+        let again = Scalers::new(learned, clocks.after(60.0).wall);
         let (before, after) = (&scalers.endpoints[&e.name].history, &again.endpoints[&e.name].history);
         assert!((before.last_end_s.unwrap() - after.last_end_s.unwrap()).abs() < 1e-3, "{after:?}");
         assert_eq!(before.by_hour, after.by_hour);
-        assert!(Scalers::new(vec![(e.name, "{}".into())]).endpoints.is_empty());
+        let mut again = again;
+        again.fleet.advance(clocks.after(60.0).s());
+        assert!(again.fleet.by_hour[12] > again.fleet.by_hour[0], "the hours of all too: {:?}", again.fleet);
+        assert!(Scalers::new(vec![(e.name, "{}".into())], clocks.0.wall).endpoints.is_empty());
     }
 
     #[test]
     fn many_at_once_get_more_replicas_and_no_more_than_the_most() {
         let clocks = Clocks::new(0.0);
         let e = endpoint(Scale { min: 1, ..sleeper(None) }, clocks.0.wall);
-        let mut scalers = Scalers::new(Vec::new());
+        let mut scalers = Scalers::new(Vec::new(), clocks.0.wall);
         let activity = scalers.activity(&e.name);
         assert_eq!(scalers.wanted(&e, &[], clocks.after(0.0)).0, 1);
         let visits: Vec<_> = (0..50).map(|_| activity.enter()).collect();
@@ -394,6 +399,6 @@ mod tests {
         let second = Revision { number: 2, ..e.revisions[0].clone() };
         e.revisions.push(second);
         e.target = Some(2);
-        assert_eq!(Scalers::new(Vec::new()).wanted(&e, &[], clocks.after(9.0)), (1, 1));
+        assert_eq!(Scalers::new(Vec::new(), clocks.0.wall).wanted(&e, &[], clocks.after(9.0)), (1, 1));
     }
 }
