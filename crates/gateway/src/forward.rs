@@ -103,7 +103,7 @@ async fn serve_for(
     match answer {
         Ok(Answered { mut response, lease, connection, visit, room, twin }) => {
             observation.code = response.status().as_u16();
-            headers::strip_hop_by_hop(response.headers_mut());
+            muonic_listen::strip_hop_by_hop(response.headers_mut());
             for (header, value) in
                 [(headers::REVISION, lease.revision.to_string()), (headers::REPLICA, lease.replica.to_string())]
             {

@@ -6,6 +6,7 @@
 //! connection that says nothing holds its place for a moment, not for ever;
 //! and HTTP/2 without TLS where a listener wants it ([`serve_both`]).
 
+mod hop;
 mod http2;
 mod linger;
 mod peer;
@@ -13,6 +14,7 @@ mod stream;
 
 use stream::Stream;
 
+pub use hop::strip_hop_by_hop;
 pub use linger::{Linger, Lingering};
 
 use std::error::Error;

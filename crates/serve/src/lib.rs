@@ -28,6 +28,7 @@ mod managed;
 mod metrics;
 mod model;
 mod oip;
+mod prints;
 mod program;
 mod replica;
 mod runtime;

@@ -12,8 +12,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::header;
+use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use muonic_types::ErrorCode;
@@ -25,18 +25,6 @@ use super::Program;
 use crate::failure::Failure;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 pub(super) async fn handle(State(program): State<Arc<Program>>, request: Request<Body>) -> Response {
     exchange(&program, request).await.unwrap_or_else(IntoResponse::into_response)
@@ -68,7 +56,7 @@ async fn exchange(program: &Program, request: Request<Body>) -> Result<Response,
         Failure::new(ErrorCode::DeadlineExceeded, message)
     })??;
     let (mut parts, body) = answer.into_parts();
-    strip_hop_by_hop(&mut parts.headers);
+    muonic_listen::strip_hop_by_hop(&mut parts.headers);
     let timer = Box::pin(tokio::time::sleep(limit));
     let passed = Passed { inner: body, limit, timer, _place: place };
     parts.version = Version::HTTP_11;
@@ -82,7 +70,7 @@ fn to_program(request: Request<Body>, port: u16) -> Result<Request<Body>, Failur
     if is_websocket || parts.method == Method::CONNECT {
         return Err(Failure::new(ErrorCode::NotImplemented, "not implemented: WebSocket and other upgrades"));
     }
-    strip_hop_by_hop(&mut parts.headers);
+    muonic_listen::strip_hop_by_hop(&mut parts.headers);
     // The body is read as soon as the program reads it.
     parts.headers.remove(header::EXPECT);
     if !parts.headers.contains_key(header::HOST) {
@@ -94,22 +82,6 @@ fn to_program(request: Request<Body>, port: u16) -> Result<Request<Body>, Failur
     let target = parts.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     (parts.uri, parts.version) = (target, Version::HTTP_11);
     Ok(Request::from_parts(parts, body))
-}
-
-/// Also what `Connection` names.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // These say how long the body is; dropping them would change it.
-        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
 
 /// An answer on its way through, and the place of its request.

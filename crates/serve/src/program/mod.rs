@@ -10,7 +10,6 @@
 //! it is not up every path is answered 503.
 
 mod forward;
-mod prints;
 mod supervise;
 
 use std::path::{Path, PathBuf};

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::prints::Budget;
 use super::{Settings, Shared, State};
+use crate::prints::LogBudget;
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const DEAD_AFTER: u32 = 12;
 const END_TIME: Duration = Duration::from_secs(10);
 
 pub(super) fn run(settings: &Settings, shared: &Shared, first: SyncSender<Result<(), String>>) {
-    let budget = Budget::new(settings.log_bytes_max);
+    let budget = LogBudget::new(settings.log_bytes_max);
     let mut first = Some(first);
     let mut back_off = BACK_OFF_FIRST;
     loop {
@@ -60,7 +60,7 @@ pub(super) fn run(settings: &Settings, shared: &Shared, first: SyncSender<Result
 fn live(
     settings: &Settings,
     shared: &Shared,
-    budget: &Arc<Budget>,
+    budget: &Arc<LogBudget>,
     first: &mut Option<SyncSender<Result<(), String>>>,
 ) -> Result<(), String> {
     let spec = &settings.spec;
@@ -154,7 +154,7 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn spawn(settings: &'a Settings, port: u16, budget: &Arc<Budget>) -> std::io::Result<Self> {
+    fn spawn(settings: &'a Settings, port: u16, budget: &Arc<LogBudget>) -> std::io::Result<Self> {
         let mut words = settings.spec.words(port);
         let name = words.next().unwrap_or_default();
         // Beside the model, if it is named by a path.

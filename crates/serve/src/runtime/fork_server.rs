@@ -20,8 +20,8 @@ use nix::sys::socket::{
 use nix::unistd::Pid;
 
 use super::pool::Settings;
-use super::prints::LogBudget;
 use super::program::Program;
+use crate::prints::LogBudget;
 
 /// For an answer of the server, beyond what it was told to wait.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -77,9 +77,8 @@ impl ForkServer {
             listens: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         };
-        let budget = Arc::clone(budget);
         if let Some(log) = log {
-            std::thread::Builder::new().name("worker-log".into()).spawn(move || budget.pump(log))?;
+            budget.copy(log)?;
         }
         Ok(server)
     }

@@ -11,7 +11,6 @@ pub(crate) mod frames;
 pub mod handler;
 pub mod onnx;
 pub mod pool;
-mod prints;
 pub mod program;
 pub mod rten;
 mod wear;

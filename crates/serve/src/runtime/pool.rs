@@ -19,12 +19,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::fork_server::ForkServer;
-use super::prints::LogBudget;
 use super::program::Program;
 use super::wear::resident;
 use super::worker::{CallError, Worker};
 use crate::confined::Confined;
 use crate::environment::Python;
+use crate::prints::LogBudget;
 
 /// Longest time until a worker's class is made.
 const START_LIMIT: Duration = Duration::from_secs(600);

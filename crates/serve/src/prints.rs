@@ -1,5 +1,5 @@
-//! What a program prints, into our own log: up to a total, so that one that
-//! prints for ever cannot fill the disk.
+//! What workers and programs print, into our own log: up to a total, so that one
+//! that prints for ever cannot fill the disk.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A line without end comes in pieces of this size.
 const PIECE_BYTES: u64 = 64 << 10;
 
-pub struct Budget(AtomicU64);
+pub struct LogBudget(AtomicU64);
 
-impl Budget {
+impl LogBudget {
     pub fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(bytes)))
     }
@@ -18,7 +18,7 @@ impl Budget {
     /// In a thread of its own, which ends when nobody can print there any more.
     pub fn copy(self: &Arc<Self>, from: impl Read + Send + 'static) -> io::Result<()> {
         let budget = Arc::clone(self);
-        std::thread::Builder::new().name("program-log".into()).spawn(move || budget.pump(from)).map(drop)
+        std::thread::Builder::new().name("model-log".into()).spawn(move || budget.pump(from)).map(drop)
     }
 
     fn pump(&self, from: impl Read) {
@@ -31,7 +31,7 @@ impl Budget {
             let printed = match left {
                 0 => &b""[..],
                 left if left >= size => &line,
-                _ => b"muonic: the log is full; what the program prints from here on is dropped\n",
+                _ => b"muonic: the log is full; what the model prints from here on is dropped\n",
             };
             let _ = io::stderr().lock().write_all(printed);
             line.clear();
